@@ -1,0 +1,1 @@
+"""One pass over a corpus that records what every unit responds to."""

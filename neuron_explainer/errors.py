@@ -1,0 +1,68 @@
+"""Every error this package raises on purpose.
+
+    NeuronExplainerError
+    ├── UsageError              the command or a flag is wrong; exit code 2
+    ├── SubjectError            the subject model cannot be loaded, or gave non-finite activations
+    ├── CorpusError             the text cannot be read, or there is too little of it
+    ├── StoreError              a run folder lacks something, or holds something damaged
+    │   ├── UnitNotFound        the layer or the unit is not in the store
+    │   └── SpecMismatch        the folder was made with other choices
+    ├── RecordFormatError       a file does not follow the format it should
+    ├── CannotExplain           no explanation exists for this unit, and why
+    └── CannotSimulate          this simulator cannot work from this explanation, and why
+
+The message is one line that says what is wrong and what to do about it.
+"""
+
+
+class NeuronExplainerError(Exception):
+    """Base of all: catch this to tell the user, let the rest show as the bugs they are."""
+
+
+class UsageError(NeuronExplainerError):
+    """A flag or an argument that cannot be meant; the command line exits with 2."""
+
+
+class SubjectError(NeuronExplainerError):
+    """The subject model cannot be loaded or read."""
+
+
+class CorpusError(NeuronExplainerError):
+    """The corpus cannot be read, or holds too little text for what was asked."""
+
+
+class StoreError(NeuronExplainerError):
+    """A run folder lacks something that the command needs, or holds something damaged."""
+
+
+class UnitNotFound(StoreError):
+    """The layer or the unit is not in the store."""
+
+
+class SpecMismatch(StoreError):
+    """The run folder was made with other choices than the ones given now."""
+
+
+class RecordFormatError(NeuronExplainerError):
+    """A file that does not follow its format."""
+
+    def __init__(self, path: object, reason: str) -> None:
+        super().__init__(f"{path}: {reason}")
+        self.path = path
+        self.reason = reason
+
+
+class CannotExplain(NeuronExplainerError):
+    """There is nothing to explain in this unit; the reason is recorded in place of a text."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class CannotSimulate(NeuronExplainerError):
+    """This simulator cannot predict from this explanation; the reason is recorded."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason

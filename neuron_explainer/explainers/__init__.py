@@ -1,0 +1,1 @@
+"""From a unit's records to a claim about it."""

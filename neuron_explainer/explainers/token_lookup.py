@@ -1,0 +1,61 @@
+"""The token lookup table as an explainer: what the unit does on average on each token.
+
+Bills et al. 2023, "token lookup table" baseline: the table predicts, and its largest entries are
+its words. The table is fitted on the fit documents, none of which is ever a record window.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from neuron_explainer.errors import CannotExplain
+from neuron_explainer.records.explanation import Explanation, TokenLookupTable
+from neuron_explainer.records.neuron import NeuronId, NeuronRecord
+
+MIN_COUNT = 5
+"""A token is named only when the fit text has it at least this often, if any token is."""
+MAX_NAMED = 8
+MIN_SHARE_OF_BEST = 0.4
+"""A token is named only when its mean is at least this share of the best token's."""
+NAMED_SPACES = {" ": "a space", "\n": "a line break", "\t": "a tab"}
+
+
+class TokenLookupExplainer:
+    """`read_table` gives a unit's table, such as `NeuronStore.read_token_lookup`."""
+
+    name = "token_lookup"
+
+    def __init__(self, read_table: Callable[[NeuronId], TokenLookupTable]) -> None:
+        self._read_table = read_table
+
+    async def explain(self, record: NeuronRecord) -> Explanation:
+        if record.max_activation <= 0:
+            raise CannotExplain("dead unit: never active on the recorded text")
+        table = self._read_table(record.neuron_id)
+        return Explanation(
+            neuron_id=record.neuron_id, text=describe(table), explainer=self.name, rule=table
+        )
+
+
+def describe(table: TokenLookupTable) -> str:
+    """The tokens with the largest means, in words, best first."""
+    ranked = _ranked(table)
+    if not ranked:
+        return "no token in particular: no token of the fit text has a positive mean activation"
+    floor = MIN_SHARE_OF_BEST * ranked[0][1]
+    names = list(dict.fromkeys(_name(token) for token, mean in ranked if mean >= floor))
+    return "tokens such as " + ", ".join(names[:MAX_NAMED])
+
+
+def _ranked(table: TokenLookupTable) -> list[tuple[str, float]]:
+    """(token, mean) of the tokens with a positive mean, best first; rare ones when all are rare."""
+    positive = [(token, mean) for token, mean in table.mean_by_token.items() if mean > 0]
+    frequent = [item for item in positive if table.count_by_token[item[0]] >= MIN_COUNT]
+    return sorted(frequent or positive, key=lambda item: (-item[1], item[0]))
+
+
+def _name(token: str) -> str:
+    """A token as a reader wants it: quoted, without the leading space of a word."""
+    if token.strip() == "":
+        return NAMED_SPACES.get(token, f"whitespace {token!r}")
+    return f"“{token.strip()}”"

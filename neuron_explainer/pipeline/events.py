@@ -1,0 +1,52 @@
+"""What a running stage tells whoever watches; the command line draws it, a job may log it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from neuron_explainer.stores.results import UnitResult
+
+
+@dataclass(frozen=True, slots=True)
+class StageStarted:
+    stage: str
+    total: int
+    unit: str
+    """What is counted: tokens, neurons."""
+
+
+@dataclass(frozen=True, slots=True)
+class StageAdvanced:
+    stage: str
+    n_done: int
+    """So far."""
+
+
+@dataclass(frozen=True, slots=True)
+class StageFinished:
+    stage: str
+    summary: str
+    """One line for a person."""
+
+
+@dataclass(frozen=True, slots=True)
+class UnitExplained:
+    result: UnitResult
+    is_preview: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ReportWritten:
+    path: Path
+    is_preview: bool = False
+    is_final: bool = False
+
+
+Event = StageStarted | StageAdvanced | StageFinished | UnitExplained | ReportWritten
+Listener = Callable[[Event], None]
+
+
+def ignore(_event: Event) -> None:
+    """The listener that does not listen."""

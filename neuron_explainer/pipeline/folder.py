@@ -1,0 +1,99 @@
+"""A run folder: what lies where in it, who may write to it, and which choices made it.
+
+run.json          the choices of the collection, resolved; a folder is never mixed
+store/            stores/neuron_store.py
+results.sqlite    stores/results.py
+report.html       viewer/report.py
+.lock             held by the one process that writes
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from neuron_explainer.errors import SpecMismatch, StoreError
+from neuron_explainer.pipeline.spec import flag_of
+from neuron_explainer.stores import atomic
+
+DEFAULT_RUN = Path("runs/default")
+
+
+@dataclass(frozen=True, slots=True)
+class RunFolder:
+    """Paths of one run."""
+
+    path: Path
+
+    @property
+    def store(self) -> Path:
+        return self.path / "store"
+
+    @property
+    def results(self) -> Path:
+        return self.path / "results.sqlite"
+
+    @property
+    def report(self) -> Path:
+        return self.path / "report.html"
+
+    @property
+    def preview(self) -> RunFolder:
+        """A run of its own, on a little of the text; gone once the real one is done."""
+        return RunFolder(self.path / "preview")
+
+    @property
+    def _choices(self) -> Path:
+        return self.path / "run.json"
+
+    def read_choices(self) -> dict[str, Any] | None:
+        """The choices that made the folder; None when nothing has been collected in it."""
+        try:
+            choices: dict[str, Any] = json.loads(self._choices.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return None
+        except ValueError as error:
+            raise StoreError(f"{self._choices} is damaged; use --fresh to start over") from error
+        return choices
+
+    def claim(self, choices: Mapping[str, Any]) -> None:
+        """Makes the folder that of these choices; SpecMismatch when it is another's."""
+        known = self.read_choices()
+        if known is not None and known != choices:
+            different = [name for name in choices if known.get(name) != choices[name]]
+            difference = ", ".join(
+                f"{flag_of(name).removeprefix('--')} was {known.get(name)}, now {choices[name]}"
+                for name in different
+            )
+            raise SpecMismatch(
+                f"{self.path} holds another run ({difference}); "
+                "use --run with another folder, or --fresh to start this one over"
+            )
+        text = json.dumps(choices, indent=1, ensure_ascii=False)
+        atomic.write_text(self._choices, text + "\n")
+
+    def clear(self) -> None:
+        """Removes what a run made, and nothing else that may lie in the folder."""
+        for path in (self.store, self.preview.path):
+            shutil.rmtree(path, ignore_errors=True)
+        for path in (self._choices, self.report, *self.path.glob(f"{self.results.name}*")):
+            path.unlink(missing_ok=True)
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """One writer at a time; the lock goes with the process, however it ends."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        with (self.path / ".lock").open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise StoreError(
+                    f"another process is writing to {self.path}; wait for it, or use --run"
+                ) from error
+            yield

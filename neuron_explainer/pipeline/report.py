@@ -1,0 +1,122 @@
+"""The report stage: a run folder becomes one page."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib.metadata import version
+
+from neuron_explainer.pipeline.folder import RunFolder
+from neuron_explainer.records.neuron import NeuronId
+from neuron_explainer.stores.neuron_store import NeuronStore, StoreManifest
+from neuron_explainer.stores.results import Results, UnitResult
+from neuron_explainer.viewer.report import (
+    ReportData,
+    ReportNeuron,
+    ReportRow,
+    ReportStratum,
+    ReportWindow,
+    write_report,
+)
+
+N_SHOWN = 6
+"""Neurons in full: this many of the best, the middle and the worst."""
+
+
+def report(folder: RunFolder, source: RunFolder | None = None, notice: str | None = None) -> None:
+    """Writes the page of `folder` from the store and results of `source`, by default its own."""
+    source = source or folder
+    store = NeuronStore(source.store)
+    with Results(source.results, read_only=True) as results:
+        write_report(folder.report, read_report_data(store, results, notice))
+
+
+def read_report_data(store: NeuronStore, results: Results, notice: str | None) -> ReportData:
+    """The newest method's results, every unit once."""
+    fingerprint = results.latest_fingerprint()
+    units = list(results.units(fingerprint))
+    scored = sorted(
+        (unit for unit in units if unit.score is not None and unit.score.value is not None),
+        key=lambda unit: (-_value(unit), unit.neuron_id),
+    )
+    middle = max(0, (len(scored) - N_SHOWN) // 2)
+    shown = [scored[:N_SHOWN], scored[middle : middle + N_SHOWN], scored[-N_SHOWN:][::-1]]
+    best, mid, worst = (
+        tuple(_neuron(unit, fingerprint, store, results) for unit in group)
+        for group in _without_repeats(shown)
+    )
+    return ReportData(
+        title=f"Neurons of {store.manifest.subject}",
+        subject=store.manifest.subject,
+        facts=_facts(store.manifest, units),
+        rows=tuple(ReportRow(u.neuron_id, u.text, u.scores, u.reason) for u in units),
+        best=best,
+        middle=mid,
+        worst=worst,
+        notice=notice,
+    )
+
+
+def _without_repeats(groups: Sequence[Sequence[UnitResult]]) -> list[list[UnitResult]]:
+    """With few units the groups overlap; each unit stays in the first one that has it."""
+    seen: set[NeuronId] = set()
+    kept: list[list[UnitResult]] = []
+    for group in groups:
+        kept.append([unit for unit in group if unit.neuron_id not in seen])
+        seen.update(unit.neuron_id for unit in group)
+    return kept
+
+
+def _neuron(
+    unit: UnitResult, fingerprint: str, store: NeuronStore, results: Results
+) -> ReportNeuron:
+    record = store.read_neuron(unit.neuron_id)
+    windows = results.windows(fingerprint, unit.neuron_id)
+    assert unit.text is not None
+    return ReportNeuron(
+        neuron_id=unit.neuron_id,
+        text=unit.text,
+        explainer=unit.explainer,
+        simulator=unit.simulator or "",
+        scores=unit.scores,
+        max_activation=record.max_activation,
+        windows=tuple(
+            ReportWindow(
+                window.subset,
+                window.simulation.tokens,
+                window.true_activations,
+                window.simulation.expected_activations,
+                window.score,
+            )
+            for window in windows
+        ),
+        simulated_scale=windows[0].simulation.scale,
+        strata=tuple(ReportStratum(s.low, s.high, s.population) for s in record.strata),
+    )
+
+
+def _facts(manifest: StoreManifest, units: Sequence[UnitResult]) -> tuple[tuple[str, str], ...]:
+    layers = ", ".join(map(str, manifest.layers))
+    return (
+        ("Model", manifest.subject),
+        ("Read at", f"{manifest.site}, layers {layers}, {manifest.n_units:,} neurons each"),
+        (
+            "Text",
+            f"{manifest.corpus}: {manifest.n_tokens:,} tokens in {manifest.n_windows:,} windows "
+            f"of at most {manifest.n_ctx}, {manifest.n_documents:,} documents "
+            f"({manifest.n_duplicates:,} exact duplicates dropped)",
+        ),
+        (
+            "Fit / record",
+            f"{manifest.n_tokens - manifest.n_record_tokens:,} tokens to fit on, "
+            f"{manifest.n_record_tokens:,} to explain and score on; no document is in both",
+        ),
+        ("Explained by", ", ".join(sorted({unit.explainer for unit in units}))),
+        ("Token means", f"cover {manifest.coverage:.1%} of the fit text"),
+        ("Made by", f"neuron-explainer {version('neuron-explainer')}"),
+        ("Collection", manifest.fingerprint),
+    )
+
+
+def _value(unit: UnitResult) -> float:
+    assert unit.score is not None and unit.score.value is not None
+    return unit.score.value

@@ -1,0 +1,102 @@
+"""The main job: collect, explain, simulate, score, report; resumable, with a preview first."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from dataclasses import replace
+
+from neuron_explainer.collector.corpus import Corpus
+from neuron_explainer.pipeline.collect import collect, open_spec_corpus
+from neuron_explainer.pipeline.events import Event, Listener, ReportWritten, UnitExplained
+from neuron_explainer.pipeline.explain import explain, make_method
+from neuron_explainer.pipeline.folder import RunFolder
+from neuron_explainer.pipeline.report import report
+from neuron_explainer.pipeline.spec import RunSpec, choose_neurons
+from neuron_explainer.stores.neuron_store import NeuronStore, holds_store
+from neuron_explainer.stores.results import Results
+from neuron_explainer.subject.model import Subject, load_subject
+
+PREVIEW_TOKENS = 32_768
+PREVIEW_WINDOWS_A_DOCUMENT = 4
+PREVIEW_NEURONS = 96
+REPORT_EVERY_S = 30.0
+
+
+def run(spec: RunSpec, folder: RunFolder, listen: Listener) -> None:
+    """Everything, from the model's name to the page; what is already in the folder is kept."""
+    with folder.locked():
+        subject = load_subject(spec.model, dtype=spec.dtype, device=spec.device)
+        corpus = open_spec_corpus(spec)
+        if not holds_store(folder.store) and spec.n_tokens > 2 * PREVIEW_TOKENS:
+            preview(spec, subject, corpus, folder, listen)
+        store = collect(spec, subject, corpus, folder, listen)
+        shutil.rmtree(folder.preview.path, ignore_errors=True)
+        _explain_and_report(spec, store, folder, _Refreshing(folder, listen))
+
+
+def run_collect(spec: RunSpec, folder: RunFolder, listen: Listener) -> NeuronStore:
+    """The collect stage alone."""
+    with folder.locked():
+        subject = load_subject(spec.model, dtype=spec.dtype, device=spec.device)
+        return collect(spec, subject, open_spec_corpus(spec), folder, listen)
+
+
+def run_explain(spec: RunSpec, folder: RunFolder, listen: Listener) -> None:
+    """The explain stage and the report over the store that is in the folder."""
+    with folder.locked():
+        _explain_and_report(spec, NeuronStore(folder.store), folder, listen)
+
+
+def preview(
+    spec: RunSpec, subject: Subject, corpus: Corpus, folder: RunFolder, listen: Listener
+) -> None:
+    """A first page within seconds, from a little of the text and a sample of the units."""
+    little = replace(spec, n_tokens=PREVIEW_TOKENS, neurons=spec.neurons or str(PREVIEW_NEURONS))
+
+    def pass_on(event: Event) -> None:
+        if isinstance(event, UnitExplained):
+            listen(replace(event, is_preview=True))
+
+    folder.preview.clear()
+    store = collect(little, subject, corpus, folder.preview, pass_on)
+    _explain(little, store, folder.preview, pass_on)
+    notice = (
+        f"A first look, from {PREVIEW_TOKENS:,} of {spec.n_tokens:,} tokens and a sample of the "
+        "neurons. The run is going on and replaces this page."
+    )
+    report(folder, source=folder.preview, notice=notice)
+    listen(ReportWritten(folder.report, is_preview=True))
+
+
+class _Refreshing:
+    """Passes events on, and rewrites the page now and then while units are being explained."""
+
+    def __init__(self, folder: RunFolder, listen: Listener) -> None:
+        self._folder = folder
+        self._listen = listen
+        self._written = time.monotonic()
+
+    def __call__(self, event: Event) -> None:
+        self._listen(event)
+        if not isinstance(event, UnitExplained):
+            return
+        if time.monotonic() - self._written > REPORT_EVERY_S:
+            report(self._folder, notice="Neurons are still being explained; this page grows.")
+            self._listen(ReportWritten(self._folder.report))
+            self._written = time.monotonic()
+
+
+def _explain_and_report(
+    spec: RunSpec, store: NeuronStore, folder: RunFolder, listen: Listener
+) -> None:
+    _explain(spec, store, folder, listen)
+    report(folder)
+    listen(ReportWritten(folder.report, is_final=True))
+
+
+def _explain(spec: RunSpec, store: NeuronStore, folder: RunFolder, listen: Listener) -> None:
+    manifest = store.manifest
+    neuron_ids = choose_neurons(spec.neurons, manifest.layers, manifest.n_units, spec.seed)
+    with Results(folder.results) as results:
+        explain(make_method(spec, store), store, results, neuron_ids, listen)

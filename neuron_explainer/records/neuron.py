@@ -1,0 +1,92 @@
+"""What is known of one unit: its id, windows of text with its activations, and its moments."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from neuron_explainer.errors import UsageError
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class NeuronId:
+    """Which unit of the store's site; both numbers from 0. Written `9:6236`."""
+
+    layer_index: int
+    neuron_index: int
+
+    def __str__(self) -> str:
+        return f"{self.layer_index}:{self.neuron_index}"
+
+    @classmethod
+    def parse(cls, text: str) -> NeuronId:
+        """`"9:6236"` -> `NeuronId(9, 6236)`; UsageError for anything else."""
+        match = re.fullmatch(r"\s*(\d+):(\d+)\s*", text)
+        if match is None:
+            raise UsageError(f"{text!r} is not a neuron; write LAYER:NEURON, such as 2:417")
+        return cls(int(match[1]), int(match[2]))
+
+
+@dataclass(frozen=True, slots=True)
+class ActivationRecord:
+    """One window of text and the unit's raw activation on each of its tokens."""
+
+    tokens: tuple[str, ...]
+    """Display strings, one a token."""
+    activations: tuple[float, ...]
+    """Raw activations, negative ones included; as many as there are tokens."""
+
+    def __post_init__(self) -> None:
+        if len(self.tokens) != len(self.activations):
+            raise ValueError(f"{len(self.activations)} activations for {len(self.tokens)} tokens")
+
+    @property
+    def max_activation(self) -> float:
+        return max(self.activations)
+
+
+@dataclass(frozen=True, slots=True)
+class Stratum:
+    """A band of the per-window maximum, with a uniform sample of the windows that fall in it."""
+
+    low: float | None
+    """Smallest per-window maximum in the band; None: unbounded below."""
+    high: float | None
+    """The band ends before this maximum; None: unbounded above."""
+    population: int
+    """How many record windows fall in the band, the unit's top windows left out."""
+    records: tuple[ActivationRecord, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Moments:
+    """Moments of the activation over all tokens of the record documents.
+
+    The variance is the population's; a normal distribution has kurtosis 3. Skewness and kurtosis
+    are None for a unit that is constant.
+    """
+
+    n_tokens: int
+    mean: float
+    variance: float
+    skewness: float | None
+    kurtosis: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class NeuronRecord:
+    """Everything collected about one unit."""
+
+    neuron_id: NeuronId
+    top: tuple[ActivationRecord, ...]
+    """The windows with the largest maximum, descending; ties by window id."""
+    strata: tuple[Stratum, ...]
+    """Bands of the per-window maximum, lowest first."""
+    random: tuple[ActivationRecord, ...]
+    """Windows drawn without a look at the unit; those also in top or a stratum are left out."""
+    moments: Moments
+
+    @property
+    def max_activation(self) -> float:
+        """The largest activation ever recorded for the unit."""
+        return self.top[0].max_activation

@@ -1,0 +1,55 @@
+"""How well a simulation agrees with reality: a number, or the reason there is none."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from neuron_explainer.records.simulation import SequenceSimulation
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """One metric over one set of windows; `value` is None exactly when `reason` is given."""
+
+    metric: str
+    value: float | None
+    n_tokens: int
+    low: float | None = None
+    """Lower end of the interval; None where none was computed."""
+    high: float | None = None
+    reason: str | None = None
+
+    def __post_init__(self) -> None:
+        if (self.value is None) != (self.reason is not None):
+            raise ValueError(f"{self.metric}: a score has a value or a reason, and not both")
+        if self.value is not None and not math.isfinite(self.value):
+            raise ValueError(f"{self.metric}: {self.value} is not a score")
+
+
+@dataclass(frozen=True, slots=True)
+class ScoredWindow:
+    """One scored window: what was predicted, what is true, and their agreement on it alone."""
+
+    subset: str
+    """`top` or `random`."""
+    simulation: SequenceSimulation
+    true_activations: tuple[float, ...]
+    score: Score
+
+
+@dataclass(frozen=True, slots=True)
+class ScoredSimulation:
+    """All that one scorer says of one explanation."""
+
+    scorer: str
+    simulator: str
+    scores: Mapping[str, Score]
+    """By name; `headline` names the one to report."""
+    windows: tuple[ScoredWindow, ...]
+    headline: str
+
+    @property
+    def score(self) -> Score:
+        return self.scores[self.headline]

@@ -1,0 +1,234 @@
+"""Score by simulation: predict the held-out windows from the explanation, compare with reality.
+
+Bills et al. 2023, `scoring.py`:
+1. Simulate the windows of the `valid` split, five top and five random ones.
+2. ρ over all their tokens is the score (top-and-random); the top and the random windows alone
+   give two more, and each window one of its own.
+3. Fit a line from simulated to real activations on the `calibration` split (the paper fits it on
+   the scored windows themselves, which flatters); the errors left give the other two scores.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import numpy as np
+
+from neuron_explainer.errors import CannotSimulate
+from neuron_explainer.records.explanation import Explanation
+from neuron_explainer.records.neuron import ActivationRecord, NeuronRecord
+from neuron_explainer.records.score import Score, ScoredSimulation, ScoredWindow
+from neuron_explainer.records.simulation import SequenceSimulation
+from neuron_explainer.records.splits import Split, SplitRecords, split_records
+from neuron_explainer.scoring.metrics import Metric, measure
+from neuron_explainer.scoring.uncertainty import WindowPair, bootstrap_interval
+from neuron_explainer.simulators.base import Simulator
+from neuron_explainer.simulators.calibration import LinearCalibration
+
+HEADLINE = "top_and_random"
+METRIC_BY_NAME: Mapping[str, Metric] = {
+    "top_and_random": Metric.EV_CORRELATION,
+    "random_only": Metric.EV_CORRELATION,
+    "top_only": Metric.EV_CORRELATION,
+    "explained_variance": Metric.EXPLAINED_VARIANCE,
+    "absolute_dev_explained_score": Metric.ABSOLUTE_DEV_EXPLAINED,
+}
+"""The scores of every `ScoredSimulation` made here; the last two are after calibration."""
+CALIBRATED_METRICS = (Metric.EXPLAINED_VARIANCE, Metric.ABSOLUTE_DEV_EXPLAINED)
+DEAD_UNIT = "dead unit: never active on the recorded text"
+
+
+@dataclass(frozen=True, slots=True)
+class SimulationScorer:
+    """One score of a unit costs a simulation of each window of two splits."""
+
+    simulator: Simulator
+    n_per_split: int = 5
+    """Top windows a split, and as many random ones (published: 5)."""
+    n_resamples: int = 200
+    """Of the bootstrap interval; 0 for none."""
+    seed: int = 0
+    """Of the bootstrap; joined with the unit's id, so the order of units plays no part."""
+    max_missing_share: float = 0.1
+    """A score of windows with a larger share of unpredicted tokens than this has no value."""
+
+    name = "simulation"
+
+    async def score(self, explanation: Explanation, record: NeuronRecord) -> ScoredSimulation:
+        """The scores of METRIC_BY_NAME, and one a window of the valid split.
+
+        Without a value where undefined. A reason counts by its part before the first colon:
+        `dead unit`, `too few windows`, `too many missing predictions`, those of `Undefined`, and
+        whatever the simulator says when it cannot simulate the explanation at all.
+        """
+        valid = split_records(record, Split.VALID, self.n_per_split)
+        calibration = split_records(record, Split.CALIBRATION, self.n_per_split)
+        reason = _dead_reason(record) or self._too_few_reason(calibration, valid)
+        if reason is not None:
+            return self._unscored(reason)
+        try:
+            simulated = await self._simulate(
+                explanation, [*calibration.top, *calibration.random, *valid.top, *valid.random]
+            )
+        except CannotSimulate as error:
+            return self._unscored(error.reason)
+        n = self.n_per_split
+        return ScoredSimulation(
+            scorer=self.name,
+            simulator=self.simulator.name,
+            scores=self._scores(
+                calibration=simulated[: 2 * n],
+                top=simulated[2 * n : 3 * n],
+                random=simulated[3 * n :],
+                seeds=(self.seed, record.neuron_id.layer_index, record.neuron_id.neuron_index),
+            ),
+            windows=tuple(
+                self._scored_window("top" if i < n else "random", window)
+                for i, window in enumerate(simulated[2 * n :])
+            ),
+            headline=HEADLINE,
+        )
+
+    async def _simulate(
+        self, explanation: Explanation, records: Sequence[ActivationRecord]
+    ) -> list[_Window]:
+        tasks = [
+            asyncio.ensure_future(self.simulator.simulate(explanation, record.tokens))
+            for record in records
+        ]
+        try:
+            simulations = await asyncio.gather(*tasks)
+        finally:
+            for task in tasks:  # one window has failed: the others are not worth their cost
+                task.cancel()
+        return [_pair(*both) for both in zip(records, simulations, strict=True)]
+
+    def _scores(
+        self,
+        calibration: Sequence[_Window],
+        top: Sequence[_Window],
+        random: Sequence[_Window],
+        seeds: tuple[int, int, int],
+    ) -> dict[str, Score]:
+        strata = {"top_and_random": (top, random), "random_only": (random,), "top_only": (top,)}
+        return {
+            **{name: self._correlation(strata[name], seeds) for name in strata},
+            **self._calibrated_scores(calibration, [*top, *random]),
+        }
+
+    def _correlation(
+        self, strata: Sequence[Sequence[_Window]], seeds: tuple[int, int, int]
+    ) -> Score:
+        score = self._measure(Metric.EV_CORRELATION, [w for stratum in strata for w in stratum])
+        if score.value is None:
+            return score
+        interval = bootstrap_interval(
+            [[window.pair for window in stratum] for stratum in strata],
+            np.random.default_rng(seeds),
+            n_resamples=self.n_resamples,
+        )
+        if interval is None:
+            return score
+        return replace(score, low=interval.low, high=interval.high)
+
+    def _calibrated_scores(
+        self, calibration: Sequence[_Window], valid: Sequence[_Window]
+    ) -> dict[str, Score]:
+        reason = self._missing_reason(calibration, "calibration")
+        if reason is None:
+            fit_on = _concatenate(calibration)
+            line = LinearCalibration.fit(fit_on.simulated, fit_on.real)
+            scores = [self._measure(metric, valid, line) for metric in CALIBRATED_METRICS]
+        else:
+            scores = [_without_value(metric, reason) for metric in CALIBRATED_METRICS]
+        return {score.metric: score for score in scores}
+
+    def _scored_window(self, subset: str, window: _Window) -> ScoredWindow:
+        return ScoredWindow(
+            subset=subset,
+            simulation=window.simulation,
+            true_activations=window.record.activations,
+            score=self._measure(Metric.EV_CORRELATION, [window]),
+        )
+
+    def _measure(
+        self, metric: Metric, windows: Sequence[_Window], line: LinearCalibration | None = None
+    ) -> Score:
+        """One score over all tokens of the windows that have a prediction."""
+        reason = self._missing_reason(windows, "scored")
+        if reason is not None:
+            return _without_value(metric, reason)
+        real, simulated = _concatenate(windows)
+        value, undefined, n_tokens = measure(
+            metric, real, simulated if line is None else line.apply(simulated)
+        )
+        return Score(metric.value, value, n_tokens, reason=undefined and undefined.value)
+
+    def _missing_reason(self, windows: Sequence[_Window], which: str) -> str | None:
+        n_tokens = sum(len(window.record.tokens) for window in windows)
+        n_missing = n_tokens - sum(len(window.pair.real) for window in windows)
+        # At least one token must be left, whatever share is allowed.
+        if n_missing <= max(0, min(self.max_missing_share * n_tokens, n_tokens - 1)):
+            return None
+        return f"too many missing predictions: {n_missing} of {n_tokens} {which} tokens"
+
+    def _too_few_reason(self, calibration: SplitRecords, valid: SplitRecords) -> str | None:
+        n = self.n_per_split
+        for split, records in ((Split.VALID, valid), (Split.CALIBRATION, calibration)):
+            if len(records.top) < n or len(records.random) < n:
+                return (
+                    f"too few windows: {len(records.top)} top and {len(records.random)} random "
+                    f"in the {split} split, {n} of each needed"
+                )
+        return None
+
+    def _unscored(self, reason: str) -> ScoredSimulation:
+        return ScoredSimulation(
+            scorer=self.name,
+            simulator=self.simulator.name,
+            scores={name: _without_value(m, reason) for name, m in METRIC_BY_NAME.items()},
+            windows=(),
+            headline=HEADLINE,
+        )
+
+
+class _Window(NamedTuple):
+    """A window, its simulation, and the tokens that have a prediction, as arrays."""
+
+    record: ActivationRecord
+    simulation: SequenceSimulation
+    pair: WindowPair
+
+
+def _pair(record: ActivationRecord, simulation: SequenceSimulation) -> _Window:
+    real, simulated = record.activations, simulation.expected_activations
+    if len(real) != len(simulated):
+        raise ValueError(f"{len(simulated)} predictions for a window of {len(real)} tokens")
+    if None in simulated:
+        kept = [i for i, value in enumerate(simulated) if value is not None]
+        real, simulated = tuple(real[i] for i in kept), tuple(simulated[i] for i in kept)
+    pair = WindowPair(np.array(real, dtype=np.float64), np.array(simulated, dtype=np.float64))
+    return _Window(record, simulation, pair)
+
+
+def _concatenate(windows: Sequence[_Window]) -> WindowPair:
+    return WindowPair(
+        real=np.concatenate([window.pair.real for window in windows]),
+        simulated=np.concatenate([window.pair.simulated for window in windows]),
+    )
+
+
+def _dead_reason(record: NeuronRecord) -> str | None:
+    """Says that no window has a positive activation; a unit without windows is not dead."""
+    in_strata = (window for stratum in record.strata for window in stratum.records)
+    windows = [*record.top, *in_strata, *record.random]
+    if not windows or any(window.max_activation > 0 for window in windows):
+        return None
+    return DEAD_UNIT
+
+
+def _without_value(metric: Metric, reason: str) -> Score:
+    return Score(metric.value, None, n_tokens=0, reason=reason)

@@ -1,0 +1,1 @@
+"""From a claim about a unit to predicted activations."""

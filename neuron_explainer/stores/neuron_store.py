@@ -1,0 +1,296 @@
+"""A collection on disk: the windows once, then per layer what was recorded of its units.
+
+    store.json                  StoreManifest; written last, so a store with it is whole
+    windows/                    see stores/windows.py
+    vocabulary.json             display string of each token id
+    token_means.safetensors     ids (row,), counts (row + 1,): which tokens have a row of their own
+    layer_007/means.safetensors    token_means (unit, row + 1) float32; the last is the shared row
+    layer_007/records.safetensors  LayerRecords, unit first
+
+Unit-major tensors, memory-mapped: one unit is a handful of contiguous slices.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, fields
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from neuron_explainer.errors import StoreError, UnitNotFound
+from neuron_explainer.records.explanation import TokenLookupTable
+from neuron_explainer.records.neuron import (
+    ActivationRecord,
+    Moments,
+    NeuronId,
+    NeuronRecord,
+    Stratum,
+)
+from neuron_explainer.stores import atomic
+from neuron_explainer.stores.windows import WindowTable
+
+FORMAT_VERSION = 1
+MANIFEST = "store.json"
+
+
+@dataclass(frozen=True, slots=True)
+class StoreManifest:
+    """What a store holds and how it was made."""
+
+    fingerprint: str
+    """Of the choices that made it; the same fingerprint, the same store."""
+    subject: str
+    site: str
+    layers: tuple[int, ...]
+    n_units: int
+    """Units a layer."""
+    n_ctx: int
+    """Longest window, in tokens."""
+    corpus: str
+    corpus_hash: str
+    n_documents: int
+    n_duplicates: int
+    """Exact duplicate documents that were left out."""
+    n_windows: int
+    n_tokens: int
+    n_record_tokens: int
+    """Tokens of the record documents; the others are fit text."""
+    coverage: float
+    """Share of the fit text's tokens that have a token mean of their own."""
+    format_version: int = FORMAT_VERSION
+
+
+class LayerRecords(NamedTuple):
+    """One layer's part of a store; window id -1: no window in that place, its row is zeros."""
+
+    top_ids: NDArray[np.int64]
+    """(unit, place), by maximum, descending."""
+    top_rows: NDArray[np.floating]
+    """(unit, place, seq) activations; a window's own length ends its row."""
+    band_boundaries: NDArray[np.float32]
+    """(unit, band - 1), ascending."""
+    band_population: NDArray[np.int64]
+    """(unit, band)"""
+    band_ids: NDArray[np.int64]
+    """(unit, band, place)"""
+    band_rows: NDArray[np.floating]
+    """(unit, band, place, seq)"""
+    random_rows: NDArray[np.floating]
+    """(unit, random window, seq)"""
+    random_ids: NDArray[np.int64]
+    """(random window,), the same for all units."""
+    moments: NDArray[np.float64]
+    """(unit, 4): mean, variance, skewness, kurtosis; NaN: undefined."""
+
+
+class StoreWriter:
+    """Fills a folder; it is a store once `finish` has returned."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        (folder / MANIFEST).unlink(missing_ok=True)
+
+    @property
+    def windows_folder(self) -> Path:
+        return self.folder / "windows"
+
+    def write_vocabulary(self, display: tuple[str, ...]) -> None:
+        text = json.dumps(display, ensure_ascii=False)
+        atomic.write_text(self.folder / "vocabulary.json", text)
+
+    def write_coverage(self, token_ids: NDArray[np.int64], counts: NDArray[np.int64]) -> None:
+        _save(self.folder / "token_means.safetensors", {"ids": token_ids, "counts": counts})
+
+    def write_token_means(self, layer: int, means: NDArray[np.float32]) -> None:
+        """means: (unit, row + 1)."""
+        _save(_layer_folder(self.folder, layer) / "means.safetensors", {"token_means": means})
+
+    def write_records(self, layer: int, records: LayerRecords) -> None:
+        _save(_layer_folder(self.folder, layer) / "records.safetensors", records._asdict())
+
+    def finish(self, manifest: StoreManifest) -> None:
+        text = json.dumps(asdict(manifest), indent=1, ensure_ascii=False)
+        atomic.write_text(self.folder / MANIFEST, text + "\n")
+
+
+class NeuronStore:
+    """Read access to a finished store: one unit is read without the rest."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.manifest = read_manifest(folder)
+        self.windows = WindowTable(folder / "windows")
+        self._open_files: dict[Path, Any] = {}
+
+    def neuron_ids(self) -> Iterator[NeuronId]:
+        """Every unit, layer by layer."""
+        for layer in self.manifest.layers:
+            for unit in range(self.manifest.n_units):
+                yield NeuronId(layer, unit)
+
+    def read_neuron(self, neuron_id: NeuronId) -> NeuronRecord:
+        """All that was recorded of one unit; UnitNotFound when it is not in the store."""
+        unit = self._read_unit(neuron_id, "records.safetensors")
+        taken = {*unit["top_ids"].tolist(), *unit["band_ids"].flatten().tolist()}
+        return NeuronRecord(
+            neuron_id=neuron_id,
+            top=self._records(unit["top_ids"], unit["top_rows"]),
+            strata=self._strata(unit),
+            random=self._records(unit["random_ids"], unit["random_rows"], skip=taken),
+            moments=self._moments(unit["moments"]),
+        )
+
+    def read_token_lookup(self, neuron_id: NeuronId) -> TokenLookupTable:
+        """The unit's mean activation by token, fitted on the fit documents alone."""
+        means = self._read_unit(neuron_id, "means.safetensors")["token_means"]
+        return TokenLookupTable(
+            mean_by_token=_Columns(self._column_of, means),
+            count_by_token=_Columns(self._column_of, self._token_counts),
+            default=float(means[-1]),
+        )
+
+    @cached_property
+    def vocabulary(self) -> tuple[str, ...]:
+        """Display string of each token id."""
+        path = self.folder / "vocabulary.json"
+        try:
+            return tuple(json.loads(path.read_text(encoding="utf-8")))
+        except (OSError, ValueError) as error:
+            raise _damaged(path) from error
+
+    @cached_property
+    def _column_of(self) -> dict[str, int]:
+        ids = self._file(self.folder / "token_means.safetensors").get_tensor("ids")
+        return {self.vocabulary[token_id]: column for column, token_id in enumerate(ids.tolist())}
+
+    @cached_property
+    def _token_counts(self) -> NDArray[np.int64]:
+        counts: NDArray[np.int64] = self._file(self.folder / "token_means.safetensors").get_tensor(
+            "counts"
+        )
+        return counts
+
+    def _read_unit(self, neuron_id: NeuronId, name: str) -> dict[str, NDArray[Any]]:
+        self._require(neuron_id)
+        path = _layer_folder(self.folder, neuron_id.layer_index) / name
+        file, unit = self._file(path), neuron_id.neuron_index
+        try:
+            return {
+                key: file.get_tensor(key)
+                if key == "random_ids"
+                else file.get_slice(key)[unit : unit + 1][0]
+                for key in file.keys()  # noqa: SIM118 - not a mapping
+            }
+        except SafetensorError as error:
+            raise _damaged(path) from error
+
+    def _require(self, neuron_id: NeuronId) -> None:
+        layers, n_units = self.manifest.layers, self.manifest.n_units
+        if neuron_id.layer_index not in layers:
+            raise UnitNotFound(
+                f"layer {neuron_id.layer_index} is not in {self.folder} "
+                f"(it has {', '.join(map(str, layers))}); run `collect` with --layers"
+            )
+        if neuron_id.neuron_index >= n_units:
+            raise UnitNotFound(f"no neuron {neuron_id}: a layer has neurons 0..{n_units - 1}")
+
+    def _file(self, path: Path) -> Any:
+        if path not in self._open_files:
+            try:
+                self._open_files[path] = safe_open(path, framework="numpy")
+            except (OSError, SafetensorError) as error:
+                raise _damaged(path) from error
+        return self._open_files[path]
+
+    def _records(
+        self,
+        window_ids: NDArray[np.int64],
+        rows: NDArray[np.floating],
+        skip: frozenset[int] | set[int] = frozenset(),
+    ) -> tuple[ActivationRecord, ...]:
+        """window_ids: (place,); rows: (place, seq)."""
+        return tuple(
+            self._record(window_id, row)
+            for window_id, row in zip(window_ids.tolist(), rows, strict=True)
+            if window_id >= 0 and window_id not in skip
+        )
+
+    def _record(self, window_id: int, row: NDArray[np.floating]) -> ActivationRecord:
+        tokens = self.windows.tokens(window_id).tolist()
+        activations = row[: len(tokens)].tolist()
+        return ActivationRecord(tuple(self.vocabulary[t] for t in tokens), tuple(activations))
+
+    def _strata(self, unit: Mapping[str, NDArray[Any]]) -> tuple[Stratum, ...]:
+        edges = [None, *unit["band_boundaries"].tolist(), None]
+        return tuple(
+            Stratum(edges[band], edges[band + 1], int(population), self._records(ids, rows))
+            for band, (population, ids, rows) in enumerate(
+                zip(unit["band_population"], unit["band_ids"], unit["band_rows"], strict=True)
+            )
+        )
+
+    def _moments(self, values: NDArray[np.float64]) -> Moments:
+        mean, variance, *rest = values.tolist()
+        skewness, kurtosis = (None if np.isnan(value) else value for value in rest)
+        return Moments(self.manifest.n_record_tokens, mean, variance, skewness, kurtosis)
+
+
+class _Columns(Mapping[str, Any]):
+    """One unit's row of a table, by token: the index is shared by all units."""
+
+    def __init__(self, column_of: Mapping[str, int], values: NDArray[Any]) -> None:
+        self._column_of = column_of
+        self._values = values
+
+    def __getitem__(self, token: str) -> Any:
+        return self._values[self._column_of[token]].item()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._column_of)
+
+    def __len__(self) -> int:
+        return len(self._column_of)
+
+
+def holds_store(folder: Path) -> bool:
+    """Whether a collection in this folder was finished."""
+    return (folder / MANIFEST).exists()
+
+
+def read_manifest(folder: Path) -> StoreManifest:
+    """StoreError when the folder holds no finished store."""
+    path = folder / MANIFEST
+    try:
+        raw = json.loads(path.read_text(encoding="utf-8"))
+        known = {field.name for field in fields(StoreManifest)}
+        manifest = StoreManifest(**{key: value for key, value in raw.items() if key in known})
+    except FileNotFoundError as error:
+        raise StoreError(f"no collection in {folder.parent}; run `collect` first") from error
+    except (ValueError, TypeError, AttributeError) as error:
+        raise _damaged(path) from error
+    if manifest.format_version != FORMAT_VERSION:
+        raise StoreError(
+            f"{path} has format {manifest.format_version}, this program reads {FORMAT_VERSION}; "
+            "run `collect` again"
+        )
+    return StoreManifest(**{**asdict(manifest), "layers": tuple(manifest.layers)})
+
+
+def _save(path: Path, tensors: Mapping[str, NDArray[Any]]) -> None:
+    with atomic.replacing(path) as temporary:
+        save_file({key: np.ascontiguousarray(value) for key, value in tensors.items()}, temporary)
+
+
+def _layer_folder(folder: Path, layer: int) -> Path:
+    return folder / f"layer_{layer:03d}"
+
+
+def _damaged(path: Path) -> StoreError:
+    return StoreError(f"{path} is missing or damaged; run `collect` again")

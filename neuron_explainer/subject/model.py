@@ -1,0 +1,112 @@
+"""Loading the model that is explained: the bundled one, a hub id, or a local folder."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
+
+from neuron_explainer.errors import SubjectError, UsageError
+from neuron_explainer.subject.sites import Architecture, find_architecture
+from neuron_explainer.subject.tokens import SubjectTokenizer
+
+BUNDLED = "bundled"
+BUNDLED_FOLDER = Path(__file__).parent / "bundled"
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """A loaded model, its tokenizer, and what is known of its shape."""
+
+    name: str
+    model: PreTrainedModel
+    tokenizer: SubjectTokenizer
+    architecture: Architecture
+
+    @property
+    def n_layers(self) -> int:
+        return self.architecture.n_layers(self.model.config)
+
+    @property
+    def d_mlp(self) -> int:
+        return self.architecture.d_mlp(self.model.config)
+
+    @property
+    def n_ctx(self) -> int:
+        return self.architecture.n_ctx(self.model.config)
+
+    @property
+    def device(self) -> torch.device:
+        return self.model.device
+
+    @property
+    def dtype(self) -> str:
+        return str(self.model.dtype).removeprefix("torch.")
+
+    def weights_hash(self) -> str:
+        """Hex digest of every parameter as loaded: two subjects with the same one are the same."""
+        digest = hashlib.blake2b(digest_size=16)
+        for name, tensor in sorted(self.model.base_model.state_dict().items()):
+            digest.update(name.encode())
+            digest.update(_bytes_of(tensor))
+        return digest.hexdigest()
+
+
+def load_subject(name: str = BUNDLED, *, dtype: str = "auto", device: str = "auto") -> Subject:
+    """`bundled`, a hub id or a local folder -> a model ready to be read.
+
+    Weights come from safetensors files alone; neither pickles nor code from the model's folder
+    are run. `dtype` auto: float32 on a CPU, bfloat16 elsewhere. `device` auto: an accelerator
+    where there is one.
+    """
+    torch_device = _resolve_device(device)
+    torch_dtype = _resolve_dtype(dtype, torch_device)
+    location = str(BUNDLED_FOLDER) if name == BUNDLED else name
+    if "/" in name and name.startswith((".", "/", "~")) and not Path(name).expanduser().is_dir():
+        raise SubjectError(f"no model folder at {name}")
+    try:
+        config = AutoConfig.from_pretrained(location, trust_remote_code=False)
+        find_architecture(config)  # before the weights are fetched
+        tokenizer = AutoTokenizer.from_pretrained(location, trust_remote_code=False)
+        model = AutoModelForCausalLM.from_pretrained(
+            location, dtype=torch_dtype, use_safetensors=True, trust_remote_code=False
+        )
+    except (OSError, ValueError) as error:
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise SubjectError(f"cannot load model {name!r}: {reason}") from error
+    nn.Module.to(model, torch_device)
+    return make_subject(name, model, SubjectTokenizer(tokenizer))
+
+
+def make_subject(name: str, model: PreTrainedModel, tokenizer: SubjectTokenizer) -> Subject:
+    """A subject from a model already in memory; it is put in evaluation mode."""
+    model.train(False)
+    return Subject(name, model, tokenizer, find_architecture(model.config))
+
+
+def _resolve_device(device: str) -> torch.device:
+    if device == "auto":
+        accelerator = torch.accelerator.current_accelerator(check_available=True)
+        return accelerator if accelerator is not None else torch.device("cpu")
+    try:
+        return torch.device(device)
+    except RuntimeError as error:
+        raise UsageError(f"unknown device {device!r}; try cpu, cuda or cuda:1") from error
+
+
+def _resolve_dtype(dtype: str, device: torch.device) -> torch.dtype:
+    if dtype == "auto":
+        return torch.float32 if device.type == "cpu" else torch.bfloat16
+    if dtype not in DTYPES:
+        raise UsageError(f"unknown dtype {dtype!r}; one of auto, {', '.join(DTYPES)}")
+    return DTYPES[dtype]
+
+
+def _bytes_of(tensor: Tensor) -> bytes:
+    flat = tensor.detach().contiguous().cpu().view(-1)
+    return flat.view(torch.uint8).numpy().tobytes()

@@ -1,0 +1,88 @@
+"""How numbers and tokens are written on a page: a real minus sign, visible white space."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+
+from markupsafe import Markup, escape
+
+MISSING = "–"
+
+_CONTROLS = re.compile(
+    "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb]"
+)
+_SURROGATES = re.compile("[\ud800-\udfff]")
+_WHITE = re.compile("[\n\r\t]| {2,}|^ +$| $")
+_WHITE_GLYPHS = str.maketrans({"\n": "↵", "\r": "␍", "\t": "⇥", " ": "·"})
+
+
+def number(value: float | None, digits: int = 2) -> str:
+    """`−0.40`; an en dash for None. Never `−0.00`."""
+    if value is None:
+        return MISSING
+    text = f"{value:.{digits}f}"
+    if float(text) == 0:
+        text = text.removeprefix("-")
+    return text.replace("-", "−")
+
+
+def percent(share: float | None) -> str:
+    """A share of 1 -> `37 %`, with one decimal below 10 %."""
+    if share is None:
+        return MISSING
+    return f"{share * 100:.{1 if 0 < share < 0.1 else 0}f} %"
+
+
+def significant(value: float) -> str:
+    """Three significant digits, as short as they go: `0.0312`, `−4.5`, `2e−5`, `0`."""
+    text = f"{value:.3g}".replace("e-0", "e-").replace("e+0", "e") if value else "0"
+    return text.replace("-", "−")
+
+
+def printable(text: str) -> str:
+    """`text` with control, bidi and zero-width characters written out, as `⟨U+202E⟩`."""
+    return _CONTROLS.sub(_written_out, _SURROGATES.sub("\ufffd", text))
+
+
+def token_html(token: str) -> Markup:
+    """A token as it stands in running text; white space that would not be seen becomes a glyph."""
+    if not token:
+        return Markup("<u>∅</u>")
+    html, end = Markup(), 0
+    for match in _WHITE.finditer(token):
+        html += escape(printable(token[end : match.start()]))
+        html += Markup("<u>{}</u>").format(match[0].translate(_WHITE_GLYPHS))
+        end = match.end()
+    return html + escape(printable(token[end:]))
+
+
+def window_html(tokens: Sequence[str], values: Iterable[float | None], full: float) -> Markup:
+    """Tokens as `<i>`, with `--a` from 0 to 1 as `value / full`; nothing is coloured at or below 0.
+
+    A value of None gets the class `m`, which is hatched, so that it is not taken for a zero.
+    """
+    pairs = zip(tokens, values, strict=True)
+    return Markup("").join(_token_span(token, value, full) for token, value in pairs)
+
+
+def value_list(values: Iterable[float | None]) -> str:
+    """Values for a data attribute, separated by spaces; `-` where there is none."""
+    return " ".join("-" if value is None else significant(value) for value in values)
+
+
+def _token_span(token: str, value: float | None, full: float) -> Markup:
+    if token[:1] == " " and token[1:2].strip():
+        # Outside the colour, so that a line may break there and words do not run together.
+        return Markup(" ") + _token_span(token[1:], value, full)
+    text = token_html(token)
+    if value is None:
+        return Markup("<i class=m>{}</i>").format(text)
+    level = min(1.0, value / full) if full > 0 else 0.0
+    if level < 0.001:
+        return Markup("<i>{}</i>").format(text)
+    return Markup('<i style="--a:{}">{}</i>').format(f"{level:.3f}".strip("0").rstrip("."), text)
+
+
+def _written_out(match: re.Match[str]) -> str:
+    return f"⟨U+{ord(match[0]):04X}⟩"

@@ -1,0 +1,167 @@
+"""What the report shows: one row for each neuron, and a few neurons in full."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from neuron_explainer.records.neuron import NeuronId
+from neuron_explainer.records.scale import ActivationScale
+from neuron_explainer.records.score import Score
+
+HEADLINE = "top_and_random"
+RANDOM_ONLY = "random_only"
+SCORE_LABELS: Mapping[str, str] = {
+    HEADLINE: "top-and-random",
+    RANDOM_ONLY: "random-only",
+    "top_only": "top-only",
+    "explained_variance": "explained variance",
+    "absolute_dev_explained_score": "absolute deviation explained",
+}
+"""Name of a score -> how the page calls it, in the order it shows them."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReportWindow:
+    """One held-out window: what the neuron does and what was predicted, token by token."""
+
+    subset: str
+    """`top` or `random`."""
+    tokens: tuple[str, ...]
+    """Display strings."""
+    real: tuple[float, ...]
+    """Raw activations, negative ones included."""
+    simulated: tuple[float | None, ...]
+    """In the units of the neuron's `simulated_scale`; None where there is no prediction."""
+    score: Score
+    """Agreement on this window alone."""
+
+    def __post_init__(self) -> None:
+        if not len(self.tokens) == len(self.real) == len(self.simulated):
+            raise ValueError(
+                f"{len(self.tokens)} tokens, {len(self.real)} real activations and "
+                f"{len(self.simulated)} simulated ones do not go together"
+            )
+        if not all(x is None or math.isfinite(x) for x in (*self.real, *self.simulated)):
+            raise ValueError("an activation is not finite; a missing prediction is None")
+
+
+@dataclass(frozen=True, slots=True)
+class ReportStratum:
+    """How many windows have their largest activation in one band."""
+
+    low: float | None
+    """The band starts here; None: unbounded below."""
+    high: float | None
+    """The band ends before this; None: unbounded above."""
+    population: int
+
+
+@dataclass(frozen=True, slots=True)
+class ReportNeuron:
+    """One neuron shown in full, as a card."""
+
+    neuron_id: NeuronId
+    text: str
+    """The explanation."""
+    explainer: str
+    simulator: str
+    scores: Mapping[str, Score]
+    """By the names of `SCORE_LABELS`; an absent name is not shown."""
+    max_activation: float
+    """The largest raw activation on record: full colour."""
+    windows: tuple[ReportWindow, ...]
+    """All are embedded; the first of each subset is open, the others are folded away."""
+    simulated_scale: ActivationScale = ActivationScale.NEURON
+    """Raw predictions share the colours of reality; normalized ones are coloured from 0 to 10."""
+    baselines: Mapping[str, Score] = field(default_factory=dict)
+    """Top-and-random score of other ways to predict the neuron, by their display name."""
+    strata: tuple[ReportStratum, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ReportRow:
+    """One neuron in the table of all."""
+
+    neuron_id: NeuronId
+    text: str | None
+    """The explanation; None where there is none."""
+    scores: Mapping[str, Score] = field(default_factory=dict)
+    """By the names of `SCORE_LABELS`; those of the summary are counted from here."""
+    reason: str | None = None
+    """Why there is no explanation or no score; None: what the headline score says."""
+
+    @property
+    def value(self) -> float | None:
+        """The headline score."""
+        return self.scores[HEADLINE].value if HEADLINE in self.scores else None
+
+    @property
+    def unscored_reason(self) -> str | None:
+        """None exactly where there is a headline score."""
+        if self.value is not None:
+            return None
+        if self.reason is None and HEADLINE in self.scores:
+            return self.scores[HEADLINE].reason
+        return self.reason or "not scored"
+
+
+@dataclass(frozen=True, slots=True)
+class ReportBaseline:
+    """Another way to predict the same neurons, shown beside the scores of the explanations."""
+
+    label: str
+    values: tuple[float, ...]
+    """Its top-and-random scores, one for each neuron it could be scored on."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReportData:
+    """Everything on the page; the same data gives the same bytes."""
+
+    title: str
+    subject: str
+    """The model that is explained, in a few words."""
+    facts: tuple[tuple[str, str], ...]
+    """What was run, as terms and values: model, corpus, tokens, seed, date, version."""
+    rows: tuple[ReportRow, ...]
+    """Every neuron of the run once, scored or not."""
+    best: tuple[ReportNeuron, ...] = ()
+    middle: tuple[ReportNeuron, ...] = ()
+    worst: tuple[ReportNeuron, ...] = ()
+    notice: str | None = None
+    """A sentence that must not be missed, such as that this is a preview."""
+    baselines: tuple[ReportBaseline, ...] = ()
+
+    def __post_init__(self) -> None:
+        repeated = [i for i, n in Counter(row.neuron_id for row in self.rows).items() if n > 1]
+        if repeated:
+            raise ValueError(
+                f"{len(repeated)} neurons are in more than one row, such as {repeated[0]}"
+            )
+
+    @property
+    def unscored(self) -> Mapping[str, int]:
+        """Reason -> neurons, most frequent first."""
+        counts = Counter(row.unscored_reason for row in self.rows)
+        known = [(reason, n) for reason, n in counts.items() if reason is not None]
+        return dict(sorted(known, key=lambda item: (-item[1], item[0])))
+
+
+def label_of(name: str) -> str:
+    return SCORE_LABELS.get(name, name.replace("_", " "))
+
+
+def score_names(rows: Iterable[ReportRow]) -> list[str]:
+    """Names that any row has, the headline always; in the order of `SCORE_LABELS`, others last."""
+    present = {HEADLINE}.union(*(row.scores for row in rows))
+    known = [name for name in SCORE_LABELS if name in present]
+    return known + sorted(present.difference(known))
+
+
+def score_values(rows: Iterable[ReportRow], name: str) -> list[float]:
+    """The values there are, in the order of the rows."""
+    scores = (row.scores.get(name) for row in rows)
+    return [score.value for score in scores if score is not None and score.value is not None]
