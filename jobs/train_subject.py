@@ -9,13 +9,12 @@ sets in nothing depends on the number of steps, so a run under way can be shorte
 """
 
 import argparse
-import contextlib
 import dataclasses
 import hashlib
 import json
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,11 +22,11 @@ from typing import Any
 import numpy as np
 import torch
 from rich.console import Console
-from safetensors.torch import save_file
+from safetensors.torch import save
 from tokenizers import Tokenizer
 from torch import Tensor
 from torch.nn import functional as F
-from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
+from transformers import GenerationConfig, GPT2Config, GPT2LMHeadModel
 
 from jobs.subject_corpus import (
     END_OF_TEXT,
@@ -38,6 +37,7 @@ from jobs.subject_corpus import (
     split_documents,
     train_tokenizer,
 )
+from neuron_explainer.stores.atomic import replacing, write_text
 
 BUNDLED = Path(__file__).parents[1] / "neuron_explainer" / "subject" / "bundled"
 
@@ -277,29 +277,30 @@ def export_model(model: GPT2LMHeadModel, tokenizer: Tokenizer, folder: Path) -> 
         if name != "lm_head.weight"
     }
     with replacing(folder / "model.safetensors") as beside:
-        save_file(weights, beside, metadata={"format": "pt"})
+        beside.write_bytes(save(weights, metadata={"format": "pt"}))
     config = GPT2Config.from_dict(model.config.to_dict())
     config.dtype = torch.float16
     config.architectures = ["GPT2LMHeadModel"]
     config.save_pretrained(folder)
-    model.generation_config.save_pretrained(folder)
-    PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
-        tokenizer_object=tokenizer,
-        bos_token=END_OF_TEXT,
-        eos_token=END_OF_TEXT,
-        unk_token=END_OF_TEXT,
-        model_max_length=model.config.n_positions,
-    ).save_pretrained(folder)
+    end = model.config.eos_token_id
+    generation = {"bos_token_id": end, "eos_token_id": end, "pad_token_id": end}
+    GenerationConfig.from_dict(generation).save_pretrained(folder)
+    export_tokenizer(tokenizer, model.config.n_positions, folder)
 
 
-@contextlib.contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """Write to the yielded path; on success it is synced and takes the place of `path` at once."""
-    beside = path.with_name(path.name + ".part")
-    yield beside
-    with beside.open("rb+") as file:
-        os.fsync(file.fileno())
-    beside.replace(path)
+def export_tokenizer(tokenizer: Tokenizer, n_ctx: int, folder: Path) -> None:
+    """Write tokenizer.json, and the settings that make `AutoTokenizer` read it as it is."""
+    with replacing(folder / "tokenizer.json") as beside:
+        tokenizer.save(str(beside))
+    settings = {
+        "bos_token": END_OF_TEXT,
+        "eos_token": END_OF_TEXT,
+        "unk_token": END_OF_TEXT,
+        "model_max_length": n_ctx,
+        # Not GPT2Tokenizer, which builds its own from the merges; known to transformers 4 and 5.
+        "tokenizer_class": "PreTrainedTokenizerFast",
+    }
+    write_text(folder / "tokenizer_config.json", json.dumps(settings, indent=2) + "\n")
 
 
 def parse_flags(arguments: Sequence[str] | None = None) -> argparse.Namespace:

@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import TypeVar
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from neuron_explainer.collector.corpus import Document
+from neuron_explainer.errors import CannotExplain
+from neuron_explainer.pipeline.events import Event
+from neuron_explainer.records.explanation import Explanation, TokenLookupTable
+from neuron_explainer.records.neuron import NeuronId, NeuronRecord
+from neuron_explainer.stores.windows import Part, WindowTable
 from neuron_explainer.subject.sites import Site
 from neuron_explainer.subject.source import Receive
 
+EventType = TypeVar("EventType")
 WORDS = ["the", "of", "and", "a", "to", "in", "river", "Tuesday", "walking", "blue", "42", "return"]
 
 
@@ -45,3 +55,57 @@ class ScriptedSource:
         for layer in self.layers:
             acts = self._by_token[layer][tokens] + self._by_position[layer][: tokens.shape[1]]
             receive(layer, (acts * 8).round() / 8)
+
+
+class ChunkedTable(WindowTable):
+    """A table that gives its window ids some at a time, as a table of millions does."""
+
+    def __init__(self, folder: Path, chunk_size: int) -> None:
+        super().__init__(folder)
+        self._chunk_size = chunk_size
+
+    def ids(self, part: Part) -> Iterator[NDArray[np.int64]]:
+        everyone = np.concatenate(list(super().ids(part)))
+        for first in range(0, len(everyone), self._chunk_size):
+            yield everyone[first : first + self._chunk_size]
+
+
+class FakeExplainer:
+    """The unit's own table as its rule, a reason for units that have one; remembers its calls."""
+
+    name = "fake"
+
+    def __init__(
+        self,
+        read_table: Callable[[NeuronId], TokenLookupTable],
+        reasons: Mapping[NeuronId, str] | None = None,
+    ) -> None:
+        self._read_table = read_table
+        self._reasons = reasons or {}
+        self.asked: list[NeuronId] = []
+
+    async def explain(self, record: NeuronRecord) -> Explanation:
+        self.asked.append(record.neuron_id)
+        if record.neuron_id in self._reasons:
+            raise CannotExplain(self._reasons[record.neuron_id])
+        table = self._read_table(record.neuron_id)
+        return Explanation(record.neuron_id, f"claim {record.neuron_id}", self.name, rule=table)
+
+
+class FakeListener:
+    """Remembers what it hears; raises `error` at the n-th event of the type `fail_at` names."""
+
+    def __init__(
+        self, fail_at: tuple[type[Event], int] | None = None, error: BaseException | None = None
+    ) -> None:
+        self.events: list[Event] = []
+        self._fail_at = fail_at
+        self._error = error or KeyboardInterrupt()
+
+    def __call__(self, event: Event) -> None:
+        self.events.append(event)
+        if self._fail_at is not None and len(self.heard(self._fail_at[0])) == self._fail_at[1]:
+            raise self._error
+
+    def heard(self, kind: type[EventType]) -> list[EventType]:
+        return [event for event in self.events if isinstance(event, kind)]

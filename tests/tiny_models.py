@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
@@ -41,3 +43,10 @@ def tiny_gpt2(n_layer: int = 2, n_embd: int = 16, seed: int = 0) -> GPT2LMHeadMo
 def tiny_subject(n_layer: int = 2, n_embd: int = 16, seed: int = 0) -> Subject:
     tokenizer = SubjectTokenizer(byte_tokenizer())
     return make_subject("tiny", tiny_gpt2(n_layer, n_embd, seed), tokenizer)
+
+
+def save_tiny_model(folder: Path, n_layer: int = 2, n_embd: int = 16, seed: int = 0) -> Path:
+    """The tiny model and its tokenizer as files, for code that loads from a folder."""
+    tiny_gpt2(n_layer, n_embd, seed).save_pretrained(folder)
+    byte_tokenizer().save_pretrained(folder)
+    return folder

@@ -10,7 +10,6 @@ activations outlive the block. What is kept does not grow with the corpus.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
 
@@ -20,6 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from neuron_explainer.collector.layers import Block, FitLayer, Fitted, RecordLayer
+from neuron_explainer.collector.plans import CollectPlan
 from neuron_explainer.collector.sampling import draw_windows
 from neuron_explainer.collector.token_means import Coverage, plan_coverage
 from neuron_explainer.collector.windows import blocks
@@ -30,24 +30,6 @@ from neuron_explainer.subject.source import ActivationSource
 
 OnTokens = Callable[[int], None]
 """Hears how many more tokens have been read."""
-
-
-@dataclass(frozen=True, slots=True)
-class CollectPlan:
-    """Everything that decides what is kept of a table of windows."""
-
-    n_ctx: int = 64
-    """Longest window, in tokens."""
-    block_size: int = 64
-    """Windows a forward pass."""
-    top_k: int = 20
-    n_a_band: int = 10
-    n_random: int = 32
-    n_boundary_windows: int = 2048
-    """Fit windows that the band boundaries are quantiles of."""
-    token_means_gb: float = 2.0
-    """Memory for the token sums of all layers."""
-    seed: int = 0
 
 
 class Passes(NamedTuple):

@@ -13,45 +13,20 @@ import hashlib
 import itertools
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from enum import StrEnum
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from neuron_explainer.collector.corpus import Document, drop_duplicates
+from neuron_explainer.collector.plans import Cut, WindowPlan
 from neuron_explainer.errors import CorpusError
 from neuron_explainer.stores.windows import Part, WindowTable, WindowWriter
 from neuron_explainer.subject.tokens import SubjectTokenizer
 
 DOCUMENTS_A_BATCH = 64
-
-
-class Cut(StrEnum):
-    """Which windows of a document are taken."""
-
-    ALL = "all"
-    """All consecutive ones; the last may be short."""
-    ONE = "one"
-    """One at random (Bills et al. 2023)."""
-
-
-@dataclass(frozen=True, slots=True)
-class WindowPlan:
-    """Everything that decides which windows a corpus gives."""
-
-    n_ctx: int = 64
-    """Longest window, in tokens."""
-    n_tokens: int = 1_500_000
-    """Stop once this many tokens lie in windows."""
-    cut: Cut = Cut.ALL
-    max_a_document: int | None = None
-    """At most this many windows of one document, spread evenly over it; None: no limit."""
-    fit_share: float = 0.5
-    """Expected share of documents that statistics are fitted on."""
-    seed: int = 0
 
 
 @dataclass(slots=True)
@@ -142,7 +117,10 @@ def _cut(plan: WindowPlan, text: str, n_tokens: int) -> list[tuple[int, int]]:
         n_starts = max(1, n_tokens - plan.n_ctx + 1)
         start = int(_unit_hash(plan.seed, "cut", text) * n_starts)
         return [(start, min(plan.n_ctx, n_tokens))]
-    return [(start, min(plan.n_ctx, n_tokens - start)) for start in range(0, n_tokens, plan.n_ctx)]
+    starts: Sequence[int] = range(0, n_tokens, plan.n_ctx)
+    n_windows = min(len(starts), plan.max_a_document or len(starts))
+    starts = [starts[i * len(starts) // n_windows] for i in range(n_windows)]  # evenly spread
+    return [(start, min(plan.n_ctx, n_tokens - start)) for start in starts]
 
 
 def _unit_hash(seed: int, purpose: str, text: str) -> float:

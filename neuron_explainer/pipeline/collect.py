@@ -8,6 +8,7 @@ from typing import Any
 from neuron_explainer.collector.collect import collect_units
 from neuron_explainer.collector.corpus import Corpus, open_corpus
 from neuron_explainer.collector.windows import write_windows
+from neuron_explainer.errors import UsageError
 from neuron_explainer.pipeline.events import (
     Listener,
     StageAdvanced,
@@ -43,6 +44,10 @@ def collect(
 
 def resolve_choices(spec: RunSpec, subject: Subject, corpus: Corpus) -> dict[str, Any]:
     """What the collection depends on: flags as they resolve, and the content behind the names."""
+    if spec.n_ctx > subject.n_ctx:
+        raise UsageError(
+            f"--n-ctx {spec.n_ctx}: {subject.name} reads at most {subject.n_ctx} tokens"
+        )
     return {
         **spec.choices("collect"),
         "dtype": subject.dtype,

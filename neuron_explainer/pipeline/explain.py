@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -20,6 +19,7 @@ from neuron_explainer.pipeline.events import (
     UnitExplained,
 )
 from neuron_explainer.pipeline.spec import RunSpec, fingerprint
+from neuron_explainer.pipeline.summary import summarize_run
 from neuron_explainer.records.explanation import Explanation
 from neuron_explainer.records.neuron import NeuronId
 from neuron_explainer.records.score import ScoredSimulation
@@ -86,7 +86,7 @@ def explain(
             listen(StageAdvanced("explain", n_done))
 
     asyncio.run(write_all())
-    listen(StageFinished("explain", summarize(results, method.fingerprint)))
+    listen(StageFinished("explain", summarize_run(results.units(method.fingerprint)).sentence()))
 
 
 async def explain_units(
@@ -105,24 +105,6 @@ async def explain_units(
 
     async for outcome in map_bounded(explain_unit, neuron_ids, MAX_CONCURRENT):
         yield outcome
-
-
-def summarize(results: Results, name: str) -> str:
-    """One line: how many units are scored, and why the others are not."""
-    reasons: Counter[str] = Counter()
-    values: list[float] = []
-    for unit in results.units(name):
-        if unit.score is not None and unit.score.value is not None:
-            values.append(unit.score.value)
-        else:
-            reasons[(unit.unscored_reason or "not scored").split(":")[0]] += 1
-    line = f"{len(values):,} neurons scored"
-    if values:
-        line += f", mean {sum(values) / len(values):.3f}"
-    if reasons:
-        parts = ", ".join(f"{n:,} {reason}" for reason, n in reasons.most_common())
-        line += f"; {reasons.total():,} unscored: {parts}"
-    return line
 
 
 def _write(results: Results, method: Method, outcome: Outcome) -> None:

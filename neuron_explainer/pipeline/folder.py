@@ -64,26 +64,29 @@ class RunFolder:
 
     def claim(self, choices: Mapping[str, Any]) -> None:
         """Makes the folder that of these choices; SpecMismatch when it is another's."""
+        plain = json.loads(json.dumps(choices))  # as it reads back: tuples are lists
         known = self.read_choices()
-        if known is not None and known != choices:
-            different = [name for name in choices if known.get(name) != choices[name]]
+        different = [name for name in plain if known is not None and known.get(name) != plain[name]]
+        if known is not None and different:
             difference = ", ".join(
-                f"{flag_of(name).removeprefix('--')} was {known.get(name)}, now {choices[name]}"
+                f"{flag_of(name).removeprefix('--')} was {known.get(name)}, now {plain[name]}"
                 for name in different
             )
             raise SpecMismatch(
                 f"{self.path} holds another run ({difference}); "
                 "use --run with another folder, or --fresh to start this one over"
             )
-        text = json.dumps(choices, indent=1, ensure_ascii=False)
+        text = json.dumps(plain, indent=1, ensure_ascii=False)
         atomic.write_text(self._choices, text + "\n")
 
     def clear(self) -> None:
         """Removes what a run made, and nothing else that may lie in the folder."""
         for path in (self.store, self.preview.path):
             shutil.rmtree(path, ignore_errors=True)
-        for path in (self._choices, self.report, *self.path.glob(f"{self.results.name}*")):
+        for path in (self._choices, self.report):
             path.unlink(missing_ok=True)
+        for suffix in ("", "-wal", "-shm", "-journal"):  # sqlite's own
+            Path(f"{self.results}{suffix}").unlink(missing_ok=True)
 
     @contextmanager
     def locked(self) -> Iterator[None]:

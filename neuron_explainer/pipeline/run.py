@@ -11,11 +11,12 @@ from neuron_explainer.pipeline.collect import collect, open_spec_corpus
 from neuron_explainer.pipeline.events import Event, Listener, ReportWritten, UnitExplained
 from neuron_explainer.pipeline.explain import explain, make_method
 from neuron_explainer.pipeline.folder import RunFolder
-from neuron_explainer.pipeline.report import report
 from neuron_explainer.pipeline.spec import RunSpec, choose_neurons
 from neuron_explainer.stores.neuron_store import NeuronStore, holds_store
 from neuron_explainer.stores.results import Results
 from neuron_explainer.subject.model import Subject, load_subject
+from neuron_explainer.viewer.report import write_report
+from neuron_explainer.viewer.report_source import read_report_data
 
 PREVIEW_TOKENS = 32_768
 PREVIEW_WINDOWS_A_DOCUMENT = 4
@@ -43,16 +44,32 @@ def run_collect(spec: RunSpec, folder: RunFolder, listen: Listener) -> NeuronSto
 
 
 def run_explain(spec: RunSpec, folder: RunFolder, listen: Listener) -> None:
-    """The explain stage and the report over the store that is in the folder."""
+    """The explain stage and the report over the store that is in the folder, with its seed."""
     with folder.locked():
-        _explain_and_report(spec, NeuronStore(folder.store), folder, listen)
+        store = NeuronStore(folder.store)
+        seed = (folder.read_choices() or {}).get("seed", spec.seed)
+        _explain_and_report(replace(spec, seed=seed), store, folder, listen)
+
+
+def report(folder: RunFolder, source: RunFolder | None = None, notice: str | None = None) -> None:
+    """Writes the page of `folder` from the store and results of `source`, by default its own."""
+    source = source or folder
+    store = NeuronStore(source.store)
+    with Results(source.results, read_only=True) as results:
+        write_report(folder.report, read_report_data(store, results, notice))
 
 
 def preview(
     spec: RunSpec, subject: Subject, corpus: Corpus, folder: RunFolder, listen: Listener
 ) -> None:
     """A first page within seconds, from a little of the text and a sample of the units."""
-    little = replace(spec, n_tokens=PREVIEW_TOKENS, neurons=spec.neurons or str(PREVIEW_NEURONS))
+    little = replace(
+        spec,
+        n_tokens=PREVIEW_TOKENS,
+        max_a_document=min(spec.max_a_document or PREVIEW_WINDOWS_A_DOCUMENT,
+                           PREVIEW_WINDOWS_A_DOCUMENT),
+        neurons=spec.neurons or str(PREVIEW_NEURONS),
+    )  # fmt: skip
 
     def pass_on(event: Event) -> None:
         if isinstance(event, UnitExplained):

@@ -10,56 +10,70 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from neuron_explainer.collector.collect import CollectPlan
-from neuron_explainer.collector.windows import Cut, WindowPlan
+from neuron_explainer.collector.plans import CollectPlan, Cut, WindowPlan
 from neuron_explainer.errors import UnitNotFound, UsageError
 from neuron_explainer.records.neuron import NeuronId
 
-COLLECT = {"stage": "collect"}
-EXPLAIN = {"stage": "explain"}
-WHERE = {"stage": None}
-"""Choices that say where or for which units, and change no unit's result."""
+COLLECT = "collect"
+EXPLAIN = "explain"
+WHERE = "where"
+"""Stage of the choices that say where to run, or for which units, and change no unit's result."""
+FLAGS = {"n_tokens": "--tokens", "cut": "--windows"}
+"""Flags that are not the field's name."""
+
+
+def _choice(default: Any, stage: str, text: str) -> Any:
+    return field(default=default, metadata={"stage": stage, "help": text})
 
 
 @dataclass(frozen=True, slots=True)
 class RunSpec:
     """What to explain, on which text, and how; the defaults are the embedded run."""
 
-    model: str = field(default="bundled", metadata=COLLECT)
-    """`bundled`, a hub id or a local folder."""
-    dtype: str = field(default="auto", metadata=COLLECT)
-    device: str = field(default="auto", metadata=WHERE)
-    corpus: str = field(default="pydocs", metadata=WHERE)
-    """`pydocs`, or a file or folder; its content is part of the fingerprint, its path is not."""
-    text_field: str = field(default="text", metadata=COLLECT)
-    layers: str | None = field(default=None, metadata=COLLECT)
-    """Such as `0,2-5`; None: all."""
-    n_tokens: int = field(default=1_500_000, metadata=COLLECT)
-    """Tokens of text to read."""
-    n_ctx: int = field(default=64, metadata=COLLECT)
-    """Longest window, in tokens."""
-    cut: Cut = field(default=Cut.ALL, metadata=COLLECT)
-    max_a_document: int | None = field(default=None, metadata=COLLECT)
-    fit_share: float = field(default=0.5, metadata=COLLECT)
-    block_size: int = field(default=64, metadata=COLLECT)
-    top_k: int = field(default=20, metadata=COLLECT)
-    n_a_band: int = field(default=10, metadata=COLLECT)
-    n_random: int = field(default=32, metadata=COLLECT)
-    n_boundary_windows: int = field(default=2048, metadata=COLLECT)
-    token_means_gb: float = field(default=2.0, metadata=COLLECT)
-    seed: int = field(default=0, metadata=COLLECT)
-    neurons: str | None = field(default=None, metadata=WHERE)
-    """A number, for a random sample, or a list such as `0:3,2:417`; None: all."""
-    explainer: str = field(default="token_lookup", metadata=EXPLAIN)
-    simulator: str = field(default="token_lookup", metadata=EXPLAIN)
-    n_per_split: int = field(default=5, metadata=EXPLAIN)
-    n_resamples: int = field(default=200, metadata=EXPLAIN)
+    model: str = _choice("bundled", COLLECT, "“bundled”, a hub id, or a local folder.")
+    corpus: str = _choice(
+        "pydocs", WHERE, "“pydocs” (documentation on this machine), or a file or folder of text."
+    )
+    layers: str | None = _choice(None, COLLECT, "Layers, such as 0,2-5; all when not given.")
+    neurons: str | None = _choice(
+        None, WHERE, "How many, drawn at random, or a list such as 0:3,2:417; all when not given."
+    )
+    n_tokens: int = _choice(1_500_000, COLLECT, "Tokens of text to read.")
+    seed: int = _choice(0, COLLECT, "Decides every random choice.")
+    dtype: str = _choice("auto", COLLECT, "auto, float32, bfloat16 or float16.")
+    device: str = _choice("auto", WHERE, "auto, cpu, cuda, cuda:1, …")
+    cut: Cut = _choice(  # noqa: RUF009 - a field, as the others
+        Cut.ALL, COLLECT, "All consecutive windows of a document, or one at random."
+    )
+    text_field: str = _choice("text", COLLECT, "Field that holds the text, in JSON and parquet.")
+    n_ctx: int = _choice(64, COLLECT, "Longest window, in tokens.")
+    max_a_document: int | None = _choice(
+        None, COLLECT, "At most this many windows of one document; no limit when not given."
+    )
+    fit_share: float = _choice(
+        0.5, COLLECT, "Share of the documents to fit token means and bands on; never scored on."
+    )
+    block_size: int = _choice(64, COLLECT, "Windows a forward pass.")
+    top_k: int = _choice(20, COLLECT, "Top windows kept of each neuron.")
+    n_a_band: int = _choice(10, COLLECT, "Windows kept of each band of the maximum.")
+    n_random: int = _choice(32, COLLECT, "Random windows, shared by all neurons.")
+    n_boundary_windows: int = _choice(2048, COLLECT, "Fit windows that the bands are made from.")
+    token_means_gb: float = _choice(2.0, COLLECT, "Memory for token means; the rest share one.")
+    explainer: str = _choice("token_lookup", EXPLAIN, "What writes the explanations.")
+    simulator: str = _choice("token_lookup", EXPLAIN, "What predicts activations from them.")
+    n_per_split: int = _choice(5, EXPLAIN, "Top windows to score on, and as many random ones.")
+    n_resamples: int = _choice(200, EXPLAIN, "Bootstrap resamples of the interval.")
 
     def __post_init__(self) -> None:
-        positive = ("n_tokens", "n_ctx", "block_size", "top_k", "n_random", "n_boundary_windows")
-        for name in positive:
-            if getattr(self, name) < 1:
-                raise UsageError(f"{flag_of(name)} must be at least 1, not {getattr(self, name)}")
+        at_least = {"n_tokens": 1, "n_ctx": 2, "block_size": 1, "top_k": 1, "n_a_band": 1,
+                    "n_random": 1, "n_boundary_windows": 1, "n_per_split": 1}  # fmt: skip
+        for name, least in at_least.items():
+            if getattr(self, name) < least:
+                raise UsageError(
+                    f"{flag_of(name)} must be at least {least}, not {getattr(self, name)}"
+                )
+        if self.max_a_document is not None and self.max_a_document < 1:
+            raise UsageError(f"--max-a-document must be at least 1, not {self.max_a_document}")
         if not 0 < self.fit_share < 1:
             raise UsageError(f"--fit-share must lie between 0 and 1, not {self.fit_share}")
 
@@ -80,8 +94,8 @@ class RunSpec:
 
 
 def flag_of(name: str) -> str:
-    """The flag that sets a field: the same name, but for the commonest ones."""
-    return "--" + {"n_tokens": "tokens"}.get(name, name).replace("_", "-")
+    """The flag that sets a field: `--fit-share` for `fit_share`."""
+    return FLAGS.get(name, "--" + name.replace("_", "-"))
 
 
 def fingerprint(choices: Mapping[str, Any]) -> str:

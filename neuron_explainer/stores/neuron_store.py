@@ -13,11 +13,11 @@ Unit-major tensors, memory-mapped: one unit is a handful of contiguous slices.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import ItemsView, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,6 +38,7 @@ from neuron_explainer.stores.windows import WindowTable
 
 FORMAT_VERSION = 1
 MANIFEST = "store.json"
+Value = TypeVar("Value")
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +152,7 @@ class NeuronStore:
         """The unit's mean activation by token, fitted on the fit documents alone."""
         means = self._read_unit(neuron_id, "means.safetensors")["token_means"]
         return TokenLookupTable(
-            mean_by_token=_Columns(self._column_of, means),
+            mean_by_token=_Columns(self._column_of, means.tolist()),
             count_by_token=_Columns(self._column_of, self._token_counts),
             default=float(means[-1]),
         )
@@ -171,11 +172,9 @@ class NeuronStore:
         return {self.vocabulary[token_id]: column for column, token_id in enumerate(ids.tolist())}
 
     @cached_property
-    def _token_counts(self) -> NDArray[np.int64]:
-        counts: NDArray[np.int64] = self._file(self.folder / "token_means.safetensors").get_tensor(
-            "counts"
-        )
-        return counts
+    def _token_counts(self) -> list[int]:
+        counts = self._file(self.folder / "token_means.safetensors").get_tensor("counts")
+        return [int(count) for count in counts]
 
     def _read_unit(self, neuron_id: NeuronId, name: str) -> dict[str, NDArray[Any]]:
         self._require(neuron_id)
@@ -242,21 +241,25 @@ class NeuronStore:
         return Moments(self.manifest.n_record_tokens, mean, variance, skewness, kurtosis)
 
 
-class _Columns(Mapping[str, Any]):
+class _Columns(Mapping[str, Value]):
     """One unit's row of a table, by token: the index is shared by all units."""
 
-    def __init__(self, column_of: Mapping[str, int], values: NDArray[Any]) -> None:
+    def __init__(self, column_of: Mapping[str, int], values: Sequence[Value]) -> None:
+        """values: one a column; what lies beyond the last column is not looked at."""
         self._column_of = column_of
         self._values = values
 
-    def __getitem__(self, token: str) -> Any:
-        return self._values[self._column_of[token]].item()
+    def __getitem__(self, token: str) -> Value:
+        return self._values[self._column_of[token]]
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._column_of)
 
     def __len__(self) -> int:
         return len(self._column_of)
+
+    def items(self) -> ItemsView[str, Value]:
+        return dict(zip(self._column_of, self._values, strict=False)).items()
 
 
 def holds_store(folder: Path) -> bool:

@@ -111,6 +111,7 @@ class Results:
                 self._connection.execute("PRAGMA journal_mode = WAL")
                 self._connection.execute("PRAGMA synchronous = NORMAL")
                 self._connection.executescript(SCHEMA)
+            self._connection.execute("SELECT id FROM explanations LIMIT 1")  # opens the file
         except sqlite3.Error as error:
             raise StoreError(f"{path} is not a results database: {error}") from error
 
@@ -190,6 +191,17 @@ class Results:
                 yield UnitResult(
                     NeuronId(layer, unit), explainer, text, reason, *self._scores(explanation_id)
                 )
+
+    def newest(self, neuron_id: NeuronId) -> tuple[UnitResult | None, tuple[ScoredWindow, ...]]:
+        """A unit's latest result and what was simulated for it; None and () without one."""
+        row = self._connection.execute(
+            "SELECT fingerprint FROM explanations WHERE layer_index = ? AND neuron_index = ? "
+            "ORDER BY id DESC LIMIT 1",
+            (neuron_id.layer_index, neuron_id.neuron_index),
+        ).fetchone()
+        if row is None:
+            return None, ()
+        return next(self.units(row[0], neuron_id)), self.windows(row[0], neuron_id)
 
     def windows(self, fingerprint: str, neuron_id: NeuronId) -> tuple[ScoredWindow, ...]:
         """What was simulated for a unit's explanation; empty when it has none."""

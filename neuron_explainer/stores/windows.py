@@ -69,7 +69,7 @@ class WindowWriter:
             self._tokens.write(ids[start : start + length].tobytes())
             self.n_tokens += length
         self._windows.write(rows.tobytes())
-        self._documents.write(json.dumps(name, ensure_ascii=False) + "\n")
+        self._documents.write(json.dumps(name) + "\n")  # a file's name may not be UTF-8
         self.n_windows += len(spans)
         self.n_documents += 1
 
@@ -85,6 +85,9 @@ class WindowTable:
         self._folder = folder
         self._windows = _map(folder / "windows.bin", WINDOW)
         self._tokens = _map(folder / "tokens.bin", np.dtype("<i4"))
+        last = self._windows[-1]
+        if int(last["offset"]) + int(last["length"]) != len(self._tokens):
+            raise _damaged(folder / "tokens.bin")
 
     def __len__(self) -> int:
         return len(self._windows)
@@ -142,4 +145,8 @@ def _map(path: Path, dtype: np.dtype[np.generic]) -> NDArray[np.void]:
     try:
         return np.memmap(path, dtype=dtype, mode="r")
     except (OSError, ValueError) as error:
-        raise StoreError(f"{path} is missing or damaged; run `collect` again") from error
+        raise _damaged(path) from error
+
+
+def _damaged(path: Path) -> StoreError:
+    return StoreError(f"{path} is missing or damaged; run `collect` again")

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
+from transformers.utils import logging as transformers_logging
 
 from neuron_explainer.errors import SubjectError, UsageError
 from neuron_explainer.subject.sites import Architecture, find_architecture
@@ -73,12 +78,19 @@ def load_subject(name: str = BUNDLED, *, dtype: str = "auto", device: str = "aut
         config = AutoConfig.from_pretrained(location, trust_remote_code=False)
         find_architecture(config)  # before the weights are fetched
         tokenizer = AutoTokenizer.from_pretrained(location, trust_remote_code=False)
-        model = AutoModelForCausalLM.from_pretrained(
-            location, dtype=torch_dtype, use_safetensors=True, trust_remote_code=False
-        )
-    except (OSError, ValueError) as error:
-        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
-        raise SubjectError(f"cannot load model {name!r}: {reason}") from error
+        with _quiet_loading():
+            loaded: Any = AutoModelForCausalLM.from_pretrained(
+                location,
+                dtype=torch_dtype,
+                use_safetensors=True,
+                trust_remote_code=False,
+                ignore_mismatched_sizes=True,  # reported, and refused below
+                output_loading_info=True,
+            )
+    except (OSError, ValueError, SafetensorError) as error:
+        raise SubjectError(f"cannot load model {name!r}: {_first_line(error)}") from error
+    model, report = loaded
+    _require_all_weights(name, report)
     nn.Module.to(model, torch_device)
     return make_subject(name, model, SubjectTokenizer(tokenizer))
 
@@ -89,14 +101,44 @@ def make_subject(name: str, model: PreTrainedModel, tokenizer: SubjectTokenizer)
     return Subject(name, model, tokenizer, find_architecture(model.config))
 
 
+def _require_all_weights(name: str, report: Mapping[str, Any]) -> None:
+    """SubjectError when a weight is missing or misshapen: the loader then draws it at random."""
+    for key, found, expected in sorted(report["mismatched_keys"]):
+        raise SubjectError(
+            f"cannot load model {name!r}: {key} has shape {tuple(found)}, "
+            f"its configuration says {tuple(expected)}"
+        )
+    missing = sorted(report["missing_keys"])
+    if missing:
+        more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+        raise SubjectError(f"cannot load model {name!r}: no weights for {missing[0]}{more}")
+
+
+@contextmanager
+def _quiet_loading() -> Iterator[None]:
+    """No bar for the milliseconds that it takes to load weights, and no table of what is wrong."""
+    was_enabled = transformers_logging.is_progress_bar_enabled()
+    verbosity = transformers_logging.get_verbosity()
+    transformers_logging.disable_progress_bar()
+    transformers_logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        transformers_logging.set_verbosity(verbosity)
+        if was_enabled:
+            transformers_logging.enable_progress_bar()
+
+
 def _resolve_device(device: str) -> torch.device:
     if device == "auto":
         accelerator = torch.accelerator.current_accelerator(check_available=True)
         return accelerator if accelerator is not None else torch.device("cpu")
     try:
-        return torch.device(device)
-    except RuntimeError as error:
-        raise UsageError(f"unknown device {device!r}; try cpu, cuda or cuda:1") from error
+        torch.zeros(1, device=device).item()
+    except (RuntimeError, AssertionError) as error:  # unknown, or not on this machine
+        reason = _first_line(error)
+        raise UsageError(f"cannot use device {device!r} ({reason}); try cpu or cuda") from error
+    return torch.device(device)
 
 
 def _resolve_dtype(dtype: str, device: torch.device) -> torch.dtype:
@@ -105,6 +147,10 @@ def _resolve_dtype(dtype: str, device: torch.device) -> torch.dtype:
     if dtype not in DTYPES:
         raise UsageError(f"unknown dtype {dtype!r}; one of auto, {', '.join(DTYPES)}")
     return DTYPES[dtype]
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
 def _bytes_of(tensor: Tensor) -> bytes:

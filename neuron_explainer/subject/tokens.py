@@ -57,7 +57,7 @@ class SubjectTokenizer:
         for token_id in range(self.n_tokens):
             piece = self._backend.id_to_token(token_id) or f"<unused {token_id}>"
             string = piece if token_id in special else _display_piece(piece, byte_of)
-            if string in seen:
+            while string in seen:
                 string = f"{string}<{token_id}>"
             seen.add(string)
             strings.append(string)

@@ -144,10 +144,10 @@ class ReportData:
 
     @property
     def unscored(self) -> Mapping[str, int]:
-        """Reason -> neurons, most frequent first."""
-        counts = Counter(row.unscored_reason for row in self.rows)
-        known = [(reason, n) for reason, n in counts.items() if reason is not None]
-        return dict(sorted(known, key=lambda item: (-item[1], item[0])))
+        """Reason -> neurons, most frequent first; a reason counts by its part before a colon."""
+        reasons = (row.unscored_reason for row in self.rows)
+        counts = Counter(reason.partition(":")[0] for reason in reasons if reason is not None)
+        return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
 
 
 def label_of(name: str) -> str:

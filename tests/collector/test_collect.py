@@ -2,61 +2,31 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import defaultdict
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
-from neuron_explainer.collector.collect import CollectPlan, collect_units
+from neuron_explainer.collector.plans import CollectPlan
 from neuron_explainer.collector.sampling import hash_windows
 from neuron_explainer.collector.strata import BAND_QUANTILES
-from neuron_explainer.collector.windows import WindowPlan, write_windows
 from neuron_explainer.errors import SubjectError
 from neuron_explainer.records.neuron import NeuronId
-from neuron_explainer.stores.neuron_store import NeuronStore, StoreManifest, StoreWriter
 from neuron_explainer.stores.windows import FIT, RECORD, WindowTable
 from neuron_explainer.subject.source import SubjectSource
 from neuron_explainer.subject.tokens import SubjectTokenizer
-from tests.fakes import ScriptedSource, scripted_documents
+from tests.fakes import ScriptedSource
 from tests.tiny_models import byte_tokenizer, tiny_subject
+from tests.tiny_stores import PLAN, collect_into, files_digest
 
-PLAN = CollectPlan(n_ctx=16, block_size=8, top_k=6, n_a_band=3, n_random=7, n_boundary_windows=60)
 N_VOCABULARY = 257
 
 
 @pytest.fixture(scope="module")
 def tokenizer() -> SubjectTokenizer:
     return SubjectTokenizer(byte_tokenizer())
-
-
-def collect_into(folder: Path, source, tokenizer, plan: CollectPlan = PLAN) -> NeuronStore:
-    writer = StoreWriter(folder)
-    window_plan = WindowPlan(n_ctx=plan.n_ctx, n_tokens=10_000)
-    counts = write_windows(scripted_documents(80), tokenizer, window_plan, writer.windows_folder)
-    table = WindowTable(writer.windows_folder)
-    coverage = collect_units(source, table, counts.fit_token_counts, plan, writer)
-    writer.write_vocabulary(tokenizer.display)
-    manifest = StoreManifest(
-        fingerprint="f", subject="scripted", site=source.site, layers=tuple(source.layers),
-        n_units=source.n_units, n_ctx=plan.n_ctx, corpus="scripted", corpus_hash="c",
-        n_documents=counts.n_documents, n_duplicates=counts.n_duplicates,
-        n_windows=counts.n_windows, n_tokens=counts.n_tokens,
-        n_record_tokens=table.count(RECORD)[1], coverage=coverage.share,
-    )  # fmt: skip
-    writer.finish(manifest)
-    return NeuronStore(folder)
-
-
-def files_digest(folder: Path) -> dict[str, str]:
-    return {
-        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in sorted(folder.rglob("*"))
-        if path.is_file()
-    }
 
 
 def window_activations(source, table: WindowTable, part) -> dict[int, dict[int, Tensor]]:

@@ -195,16 +195,16 @@ def test_a_missing_score_is_its_reason_and_never_a_number() -> None:
     assert third[3:] == [None, -0.6, -0.4, -0.5, -0.5]
 
 
-def test_reasons_are_counted_most_frequent_first() -> None:
+def test_reasons_are_counted_by_kind_most_frequent_first() -> None:
     unscored = data(
         ReportRow(NeuronId(0, 0), None, {}, reason="dead"),
-        row(0, 1, None),
-        row(0, 2, None),
+        ReportRow(NeuronId(0, 1), None, {}, reason="too few windows: 3 of 20"),
+        ReportRow(NeuronId(0, 2), None, {}, reason="too few windows: 4 of 20"),
         ReportRow(NeuronId(0, 3), "commas"),
         row(0, 4),
     )
-    assert unscored.unscored == {"constant prediction": 2, "dead": 1, "not scored": 1}
-    assert next(iter(unscored.unscored)) == "constant prediction"
+    assert unscored.unscored == {"too few windows": 2, "dead": 1, "not scored": 1}
+    assert next(iter(unscored.unscored)) == "too few windows"
     assert "4 without a score" in Page(render_report(unscored)).text
 
 

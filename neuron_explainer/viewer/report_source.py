@@ -1,36 +1,26 @@
-"""The report stage: a run folder becomes one page."""
+"""What the report shows of a run: every unit in a row, and a few in full."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from importlib.metadata import version
 
-from neuron_explainer.pipeline.folder import RunFolder
 from neuron_explainer.records.neuron import NeuronId
 from neuron_explainer.stores.neuron_store import NeuronStore, StoreManifest
 from neuron_explainer.stores.results import Results, UnitResult
-from neuron_explainer.viewer.report import (
+from neuron_explainer.viewer.report_data import (
     ReportData,
     ReportNeuron,
     ReportRow,
     ReportStratum,
     ReportWindow,
-    write_report,
 )
 
 N_SHOWN = 6
 """Neurons in full: this many of the best, the middle and the worst."""
 
 
-def report(folder: RunFolder, source: RunFolder | None = None, notice: str | None = None) -> None:
-    """Writes the page of `folder` from the store and results of `source`, by default its own."""
-    source = source or folder
-    store = NeuronStore(source.store)
-    with Results(source.results, read_only=True) as results:
-        write_report(folder.report, read_report_data(store, results, notice))
-
-
-def read_report_data(store: NeuronStore, results: Results, notice: str | None) -> ReportData:
+def read_report_data(store: NeuronStore, results: Results, notice: str | None = None) -> ReportData:
     """The newest method's results, every unit once."""
     fingerprint = results.latest_fingerprint()
     units = list(results.units(fingerprint))

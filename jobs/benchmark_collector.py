@@ -1,0 +1,262 @@
+"""What collecting costs beside the bare forward pass of the same model on the same blocks.
+
+    python jobs/benchmark_collector.py             a table
+    python jobs/benchmark_collector.py --json      {"ratios": [{"shape", "dtype", "ratio", ...}]}
+
+The bare side runs the truncated forward (it stops at the last layer's neurons) and drops the
+activations; the collecting side runs the same forward and keeps everything a store holds. The two
+alternate block by block in one process, after a warm-up; ratio = median bare time / median
+collecting time, so 1 is free and 0.85 means that collecting runs at 85 % of the forward's speed.
+Each statistic alone is timed on the same activations, as a share of the bare forward.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from functools import partial
+from typing import Annotated
+
+import numpy as np
+import torch
+import typer
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+from torch import Tensor
+from transformers import GPT2Config, GPT2LMHeadModel
+
+from neuron_explainer.collector.layers import Block, FitLayer, Fitted, RecordLayer
+from neuron_explainer.collector.moments import PowerSums
+from neuron_explainer.collector.plans import CollectPlan
+from neuron_explainer.collector.sampling import hash_windows
+from neuron_explainer.collector.strata import Bands
+from neuron_explainer.collector.token_means import TokenSums, plan_coverage
+from neuron_explainer.collector.top_k import BestWindows, value_keys
+from neuron_explainer.subject.hooks import reading_inputs
+from neuron_explainer.subject.model import BUNDLED_FOLDER
+from neuron_explainer.subject.sites import down_projection, find_architecture
+
+SHAPES = {
+    "bundled": lambda: GPT2Config.from_pretrained(BUNDLED_FOLDER),
+    "gpt2-small": GPT2Config,
+}
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+PLAN = CollectPlan()
+N_WARM_UP = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Ratio:
+    """Collecting beside the bare forward, for one shape and dtype."""
+
+    shape: str
+    dtype: str
+    ratio: float
+    """Over both passes, weighted by the default share of fit text."""
+    ratio_fit: float
+    ratio_record: float
+    bare_tokens_s: float
+    collect_tokens_s: float
+    n_blocks: int
+    statistics: dict[str, float]
+    """Each statistic alone, as a share of the bare forward."""
+
+
+class Bench:
+    """One model, one seeded stream of blocks, and the state of both passes, warmed up."""
+
+    def __init__(self, config: GPT2Config, dtype: torch.dtype) -> None:
+        torch.manual_seed(0)
+        self.model = GPT2LMHeadModel(config).to(dtype).train(False)
+        architecture = find_architecture(config)
+        self.layers = range(architecture.n_layers(config))
+        self.n_units = architecture.d_mlp(config)
+        self._modules = {layer: down_projection(self.model, layer) for layer in self.layers}
+        rng = np.random.default_rng(0)
+        zipf = 1 / np.arange(1, config.vocab_size + 1)
+        self._draw = partial(rng.choice, config.vocab_size, p=zipf / zipf.sum())
+        self._n_blocks_made = 0
+        counts = (1e7 * zipf / zipf.sum()).astype(np.int64)
+        self.coverage = plan_coverage(
+            counts, self.n_units * len(self.layers), PLAN.token_means_gb * 1e9
+        )
+        self.fit = [
+            FitLayer(
+                self.coverage, config.vocab_size, self.n_units, PLAN.n_boundary_windows,
+                torch.device("cpu"),
+            )
+            for _ in self.layers
+        ]  # fmt: skip
+        self.vocab_size = config.vocab_size
+        self.record: list[RecordLayer] = []
+
+    def block(self, *, drawn: bool = False) -> Block:
+        """A block of random windows; `drawn`: some of them are among those drawn beforehand."""
+        shape = (PLAN.block_size, PLAN.n_ctx)
+        first = self._n_blocks_made * PLAN.block_size
+        self._n_blocks_made += 1
+        ids = torch.arange(first, first + PLAN.block_size)
+        places = torch.where(ids % 8 == 0, ids % 31, -1) if drawn else torch.full_like(ids, -1)
+        return Block(torch.from_numpy(self._draw(size=shape)), ids, places)
+
+    @torch.inference_mode()
+    def read(self, block: Block, receive: Callable[[int, Tensor], None]) -> None:
+        with reading_inputs(self._modules, receive, stop_after=self.layers[-1]):
+            self.model.base_model(input_ids=block.tokens, use_cache=False)
+
+    def bare(self, block: Block) -> None:
+        self.read(block, lambda _layer, _acts: None)
+
+    def fit_block(self, block: Block) -> None:
+        self.read(block, lambda layer, acts: self.fit[layer].add(block, acts))
+
+    def record_block(self, block: Block) -> None:
+        self.read(block, lambda layer, acts: self.record[layer].add(layer, block, acts))
+
+    def start_recording(self) -> None:
+        """State of the record pass, with boundaries from real activations of this model."""
+        fitted: dict[int, Fitted] = {}
+
+        def quantiles(layer: int, acts: Tensor) -> None:
+            maxima = acts.amax(1).float()  # (window, unit)
+            levels = torch.tensor([0.5, 0.9, 0.99, 0.999])
+            boundaries = maxima.quantile(levels, dim=0).T.contiguous()
+            fitted[layer] = Fitted(boundaries, acts.float().mean((0, 1)))
+
+        self.read(self.block(), quantiles)
+        self.record = [
+            RecordLayer(
+                fitted[layer], top_k=PLAN.top_k, n_a_band=PLAN.n_a_band, n_random=PLAN.n_random,
+                n_ctx=PLAN.n_ctx, seed=PLAN.seed,
+            )
+            for layer in self.layers
+        ]  # fmt: skip
+
+
+def main(
+    n_blocks: Annotated[int, typer.Option(help="Timed blocks of 4,096 tokens a side.")] = 8,
+    shapes: Annotated[str, typer.Option(help="Which model shapes.")] = ",".join(SHAPES),
+    dtypes: Annotated[str, typer.Option(help="Which dtypes.")] = ",".join(DTYPES),
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Throughput of the collector beside the bare truncated forward."""
+    cases = [(shape, dtype) for shape in shapes.split(",") for dtype in dtypes.split(",")]
+    console = Console(stderr=as_json)
+    ratios = [
+        measure(shape, dtype, n_blocks)
+        for shape, dtype in track(cases, "measuring", console=console)
+    ]
+    if as_json:
+        answer = {
+            "ratios": [asdict(ratio) for ratio in ratios],
+            "n_threads": torch.get_num_threads(),
+            "block": [PLAN.block_size, PLAN.n_ctx],
+        }
+        print(json.dumps(answer))
+    else:
+        print_table(console, ratios)
+
+
+def measure(shape: str, dtype: str, n_blocks: int) -> Ratio:
+    """Times both passes of one case."""
+    bench = Bench(SHAPES[shape](), DTYPES[dtype])
+    fit_bare, fit = alternate(bench, bench.fit_block, n_blocks)
+    bench.start_recording()
+    # The first blocks fill the top: a run of a million tokens has 120 record blocks behind it.
+    record_bare, record = alternate(bench, bench.record_block, n_blocks)
+    bare = statistics.median(fit_bare + record_bare)
+    ratio_fit = statistics.median(fit_bare) / statistics.median(fit)
+    ratio_record = statistics.median(record_bare) / statistics.median(record)
+    ratio = 2 / (1 / ratio_fit + 1 / ratio_record)
+    n_tokens = PLAN.block_size * PLAN.n_ctx
+    return Ratio(
+        shape=shape,
+        dtype=dtype,
+        ratio=round(ratio, 4),
+        ratio_fit=round(ratio_fit, 4),
+        ratio_record=round(ratio_record, 4),
+        bare_tokens_s=round(n_tokens / bare, 1),
+        collect_tokens_s=round(n_tokens / bare * ratio, 1),
+        n_blocks=n_blocks,
+        statistics={name: round(s / bare, 4) for name, s in time_statistics(bench).items()},
+    )
+
+
+def alternate(
+    bench: Bench, collect: Callable[[Block], None], n_blocks: int
+) -> tuple[list[float], list[float]]:
+    """Seconds of each block, bare and collecting in turn on the same tokens."""
+    bare_s, collect_s = [], []
+    for number in range(N_WARM_UP + n_blocks):
+        block = bench.block(drawn=number % 2 == 0)
+        for seconds, side in ((bare_s, bench.bare), (collect_s, collect)):
+            elapsed = time_call(lambda side=side, block=block: side(block))
+            if number >= N_WARM_UP:
+                seconds.append(elapsed)
+    return bare_s, collect_s
+
+
+def time_statistics(bench: Bench, n_repeats: int = 5) -> dict[str, float]:
+    """Seconds of each statistic for a whole block, all layers: one layer's time × layers."""
+    seen: dict[int, Tensor] = {}
+    block = bench.block(drawn=True)
+    bench.read(block, lambda layer, acts: seen.setdefault(layer, acts.clone()))
+    acts = seen[bench.layers[-1]]
+    maxima = acts.amax(1).float()
+    warm = bench.record[bench.layers[-1]]
+    nothing = torch.zeros_like(maxima, dtype=torch.bool)
+    hashes = hash_windows(block.ids, PLAN.seed, "band")
+    rows = acts.transpose(1, 2)
+
+    def add_top(top: BestWindows) -> None:
+        keys = value_keys(maxima, block.ids.unsqueeze(1))
+        unit, window = (keys > top.floor).T.nonzero(as_tuple=True)
+        top.offer(unit, keys[window, unit], lambda i: rows[window[i], unit[i]])
+
+    sums = TokenSums(bench.coverage, bench.vocab_size, bench.n_units, torch.device("cpu"))
+    moments = PowerSums(acts.float().mean((0, 1)))
+    bands: Bands = warm.bands
+    timed = {
+        "window maxima": lambda: acts.amax(1).float(),
+        "moments": lambda: moments.add(acts),
+        "top-k": lambda: add_top(warm.top),
+        "bands": lambda: bands.add(acts, maxima, block.ids, hashes, nothing),
+        "token means": lambda: sums.add(block.tokens, acts),
+    }
+    with torch.inference_mode():
+        return {
+            name: len(bench.layers) * statistics.median(time_call(call) for _ in range(n_repeats))
+            for name, call in timed.items()
+        }
+
+
+def time_call(call: Callable[[], object]) -> float:
+    started = time.perf_counter()
+    call()
+    return time.perf_counter() - started
+
+
+def print_table(console: Console, ratios: list[Ratio]) -> None:
+    table = Table(title="Collector beside the bare truncated forward")
+    for name in ("shape", "dtype", "ratio", "fit", "record", "bare tokens/s", "tokens/s"):
+        table.add_column(name, justify="right")
+    for r in ratios:
+        table.add_row(
+            r.shape, r.dtype, f"{r.ratio:.3f}", f"{r.ratio_fit:.3f}", f"{r.ratio_record:.3f}",
+            f"{r.bare_tokens_s:,.0f}", f"{r.collect_tokens_s:,.0f}",
+        )  # fmt: skip
+    console.print(table)
+    costs = Table(title="Cost of each statistic alone, as a share of the bare forward")
+    for name in ("shape", "dtype", *ratios[0].statistics):
+        costs.add_column(name, justify="right")
+    for r in ratios:
+        costs.add_row(r.shape, r.dtype, *(f"{x:.1%}" for x in r.statistics.values()))
+    console.print(costs)
+
+
+if __name__ == "__main__":
+    typer.run(main)

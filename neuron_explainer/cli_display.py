@@ -1,0 +1,221 @@
+"""What the command line draws: progress, one neuron in full, a table of scores."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.markup import escape
+from rich.panel import Panel
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    Task,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+from rich.text import Text
+
+from neuron_explainer.pipeline.events import (
+    Event,
+    ReportWritten,
+    StageAdvanced,
+    StageFinished,
+    StageStarted,
+    UnitExplained,
+)
+from neuron_explainer.pipeline.summary import QUANTILES, RunSummary, ScoreSummary
+from neuron_explainer.records.neuron import ActivationRecord, NeuronRecord
+from neuron_explainer.records.score import Score, ScoredWindow
+from neuron_explainer.stores.results import UnitResult
+
+N_FIRST_SHOWN = 3
+SCORE_LABELS = {
+    "top_and_random": "top-and-random",
+    "random_only": "random-only",
+    "top_only": "top-only",
+    "explained_variance": "explained variance",
+    "absolute_dev_explained_score": "absolute deviation explained",
+}
+FULL_COLOUR = (255, 140, 0)
+EMPTY_COLOUR = (38, 38, 38)
+
+
+class RateColumn(TextColumn):
+    """Items a second, over the whole stage so far."""
+
+    def __init__(self) -> None:
+        super().__init__("")
+
+    def render(self, task: Task) -> Text:
+        speed = task.finished_speed or task.speed
+        unit = task.fields.get("unit", "")
+        return Text("" if speed is None else f"{speed:,.0f} {unit}/s", style="progress.data.speed")
+
+
+class ProgressDisplay:
+    """A listener that draws a bar a stage, the first neurons, and where the page is."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._tasks: dict[str, TaskID] = {}
+        self._n_shown = 0
+        self._progress = Progress(
+            SpinnerColumn(finished_text="✓"),
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=None),
+            MofNCompleteColumn(),
+            RateColumn(),
+            TimeRemainingColumn(compact=True),
+            console=console,
+            refresh_per_second=4,
+        )
+
+    def __enter__(self) -> Self:
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        at: TracebackType | None,
+    ) -> None:
+        self._progress.stop()
+
+    def __call__(self, event: Event) -> None:
+        match event:
+            case StageStarted(stage, total, unit):
+                self._tasks[stage] = self._progress.add_task(stage, total=total, unit=unit)
+            case StageAdvanced(stage, n_done):
+                self._progress.update(self._tasks[stage], completed=n_done)
+            case StageFinished(stage, summary):
+                task = self._progress.tasks[self._tasks[stage]]
+                self._progress.update(task.id, completed=task.total)
+                self._console.print(f"[dim]{stage}:[/] {escape(summary)}")
+            case UnitExplained(result, is_preview):
+                self._show_first(result, is_preview)
+            case ReportWritten(path, is_preview, is_final):
+                kind = "first" if is_preview else "final" if is_final else "growing"
+                self._console.print(f"[dim]{kind} report:[/] {escape(str(path))}")
+
+    def _show_first(self, result: UnitResult, is_preview: bool) -> None:
+        if self._n_shown >= N_FIRST_SHOWN or result.text is None:
+            return
+        self._n_shown += 1
+        note = "  [dim](from a little of the text)[/]" if is_preview else ""
+        self._console.print(
+            f"[bold]{result.neuron_id}[/]  {escape(result.text)}  "
+            f"[cyan]{format_score(result.score)}[/]{note}"
+        )
+
+
+def format_score(score: Score | None) -> str:
+    """`0.71 [0.55, 0.80]`, or a dash and the reason."""
+    if score is None:
+        return "–"
+    if score.value is None:
+        return f"– ({score.reason})"
+    interval = "" if score.low is None else f" [{score.low:.2f}, {score.high:.2f}]"
+    return f"{score.value:.2f}{interval}"
+
+
+def print_neuron(
+    console: Console,
+    record: NeuronRecord,
+    result: UnitResult | None,
+    windows: tuple[ScoredWindow, ...],
+    n_windows: int,
+) -> None:
+    """The explanation, the score with its parts, and windows with the activations coloured."""
+    console.print(Panel(_neuron_head(record, result), title=f"neuron {record.neuron_id}"))
+    if windows:
+        console.print("[bold]Held-out windows[/], real above, simulated below")
+        for subset in ("top", "random"):
+            for window in [w for w in windows if w.subset == subset][: max(1, n_windows // 2)]:
+                _print_scored_window(console, window, record.max_activation)
+    console.print("[bold]Top windows[/]")
+    for top in record.top[:n_windows]:
+        console.print(Text(f"{top.max_activation:8.3f}  ", style="dim"), end="")
+        console.print(colour_activations(top, record.max_activation))
+
+
+def colour_activations(record: ActivationRecord, full: float) -> Text:
+    """The window's text; the background runs from dark at 0 to orange at `full`."""
+    text = Text()
+    for token, activation in zip(record.tokens, record.activations, strict=True):
+        shown = token.replace("\n", "⏎").replace("\t", "⇥")
+        text.append(shown, style=_style(activation, full))
+    return text
+
+
+def print_summary(console: Console, summary: RunSummary) -> None:
+    """A row a layer, a row for all, and the reasons of what is not scored."""
+    table = Table(title="Scores: correlation of simulated and real activations, top-and-random")
+    levels = [f"{level:.0%}" for level in QUANTILES]
+    for name in ("layer", "scored", "mean", *levels, "> 0.5", "random-only"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for layer, row in summary.by_layer.items():
+        table.add_row(str(layer), *_summary_cells(row))
+    table.add_section()
+    table.add_row("all", *_summary_cells(summary.overall), style="bold")
+    console.print(table)
+    for reason, n_units in summary.unscored.items():
+        console.print(f"not scored: {n_units:,} {escape(reason)}")
+
+
+def _summary_cells(row: ScoreSummary) -> list[str]:
+    quantiles = [None] * len(QUANTILES) if row.quantiles is None else row.quantiles.values()
+    numbers = ["–" if x is None else f"{x:.2f}" for x in (row.mean, *quantiles)]
+    above = "–" if row.share_above_half is None else f"{row.share_above_half:.1%}"
+    random_only = row.mean_by_name.get("random_only")
+    return [
+        f"{row.n_scored:,}",
+        *numbers,
+        above,
+        "–" if random_only is None else f"{random_only:.2f}",
+    ]
+
+
+def _neuron_head(record: NeuronRecord, result: UnitResult | None) -> Text:
+    text = Text()
+    if result is None:
+        text.append("not explained yet; run `explain`\n", style="yellow")
+    else:
+        text.append((result.text or f"no explanation: {result.reason}") + "\n", style="bold")
+        text.append(f"by {result.explainer}, simulated by {result.simulator or '–'}\n", "dim")
+        for name, score in result.scores.items():
+            text.append(f"{SCORE_LABELS.get(name, name):>29}  {format_score(score)}\n")
+    moments = record.moments
+    text.append(
+        f"max {record.max_activation:.3f}, mean {moments.mean:.4f}, "
+        f"standard deviation {moments.variance**0.5:.4f} over {moments.n_tokens:,} tokens\n"
+    )
+    populations = ", ".join(f"{stratum.population:,}" for stratum in record.strata)
+    text.append(f"windows by band of their maximum, lowest first: {populations}")
+    return text
+
+
+def _print_scored_window(console: Console, window: ScoredWindow, full: float) -> None:
+    tokens, expected = window.simulation.tokens, window.simulation.expected_activations
+    known = [0.0 if value is None else value for value in expected]
+    console.print(f"[dim]{window.subset}, score {format_score(window.score)}[/]")
+    console.print(colour_activations(ActivationRecord(tokens, window.true_activations), full))
+    console.print(colour_activations(ActivationRecord(tokens, tuple(known)), max(known) or 1.0))
+
+
+def _style(activation: float, full: float) -> str:
+    share = 0.0 if full <= 0 else min(1.0, max(0.0, activation / full))
+    if share < 0.05:
+        return ""
+    red, green, blue = (
+        round(low + (high - low) * share)
+        for low, high in zip(EMPTY_COLOUR, FULL_COLOUR, strict=True)
+    )
+    ink = "black" if share > 0.5 else "white"
+    return f"{ink} on rgb({red},{green},{blue})"

@@ -1,0 +1,85 @@
+"""Flags made from the fields of RunSpec: same names, same defaults, in every command and job."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import typing
+from collections.abc import Callable
+from dataclasses import fields
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from neuron_explainer.pipeline.folder import DEFAULT_RUN, RunFolder
+from neuron_explainer.pipeline.spec import COLLECT, EXPLAIN, RunSpec, flag_of
+
+COMMON = {"model", "corpus", "layers", "neurons", "n_tokens", "seed"}
+COLLECT_FIELDS = (*RunSpec().choices(COLLECT), "corpus", "device")
+EXPLAIN_FIELDS = (*RunSpec().choices(EXPLAIN), "neurons")
+PANELS = {COLLECT: "Collection", EXPLAIN: "Explaining and scoring"}
+
+RunOption = Annotated[
+    Path, typer.Option("--run", help="The run's folder; other commands find it by this.")
+]
+FreshOption = Annotated[
+    bool, typer.Option("--fresh", help="Start the run folder over: what a run made in it is lost.")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for a program to read.")]
+
+
+def takes_spec(
+    *names: str, fresh: bool = True
+) -> Callable[[Callable[[RunSpec, RunFolder], None]], Callable[..., None]]:
+    """Decorates `command(spec, folder)`: the command line gets a flag for each named field.
+
+    Without names: one for every field. `--run` comes with it, and `--fresh` if wanted.
+    """
+    chosen = set(names) or {f.name for f in fields(RunSpec)}
+
+    def decorate(command: Callable[[RunSpec, RunFolder], None]) -> Callable[..., None]:
+        @functools.wraps(command)
+        def from_flags(**flags: Any) -> None:
+            folder = RunFolder(flags.pop("run"))
+            if flags.pop("fresh", False):
+                folder.clear()
+            command(RunSpec(**flags), folder)
+
+        parameters = [
+            _parameter("run", RunOption, DEFAULT_RUN),
+            *_spec_parameters(chosen),
+            *([_parameter("fresh", FreshOption, False)] if fresh else []),
+        ]
+        from_flags.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        from_flags.__annotations__ = {p.name: p.annotation for p in parameters}
+        return from_flags
+
+    return decorate
+
+
+def _spec_parameters(chosen: set[str]) -> list[inspect.Parameter]:
+    types = typing.get_type_hints(RunSpec)
+    return [
+        _parameter(
+            f.name,
+            Annotated[
+                types[f.name],
+                typer.Option(
+                    flag_of(f.name),
+                    help=f.metadata["help"],
+                    show_default=f.default is not None,
+                    rich_help_panel=None if f.name in COMMON else PANELS.get(f.metadata["stage"]),
+                ),
+            ],
+            f.default,
+        )
+        for f in fields(RunSpec)
+        if f.name in chosen
+    ]
+
+
+def _parameter(name: str, annotation: Any, default: Any) -> inspect.Parameter:
+    return inspect.Parameter(
+        name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation
+    )

@@ -1,0 +1,49 @@
+"""Every choice of a collection; no torch here, so that flags can be read without it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Cut(StrEnum):
+    """Which windows of a document are taken."""
+
+    ALL = "all"
+    """All consecutive ones; the last may be short."""
+    ONE = "one"
+    """One at random (Bills et al. 2023)."""
+
+
+@dataclass(frozen=True, slots=True)
+class WindowPlan:
+    """Everything that decides which windows a corpus gives."""
+
+    n_ctx: int = 64
+    """Longest window, in tokens."""
+    n_tokens: int = 1_500_000
+    """Stop once this many tokens lie in windows."""
+    cut: Cut = Cut.ALL
+    max_a_document: int | None = None
+    """At most this many windows of one document, spread evenly over it; None: no limit."""
+    fit_share: float = 0.5
+    """Expected share of documents that statistics are fitted on."""
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class CollectPlan:
+    """Everything that decides what is kept of a table of windows."""
+
+    n_ctx: int = 64
+    """Longest window, in tokens."""
+    block_size: int = 64
+    """Windows a forward pass."""
+    top_k: int = 20
+    n_a_band: int = 10
+    n_random: int = 32
+    n_boundary_windows: int = 2048
+    """Fit windows that the band boundaries are quantiles of."""
+    token_means_gb: float = 2.0
+    """Memory for the token sums of all layers."""
+    seed: int = 0

@@ -1,0 +1,70 @@
+"""Raw activations as integers 0..10, as the published code makes them."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from neuron_explainer.records.scale import denormalize_activations, normalize_activations
+from tests.records.published import read_published_records
+
+RNG = random.Random(0)
+ACTIVATIONS = [RNG.uniform(-1, 5) for _ in range(500)]
+
+
+@pytest.mark.shared_data
+def test_published_windows_give_the_published_integers(shared_data: Path) -> None:
+    train = read_published_records(shared_data).train
+    maximum = max(record.max_activation for record in train)
+    assert maximum == 4.0117
+    found = []
+    for record in train:
+        normalized = normalize_activations(record.activations, maximum)
+        found.append([(t, n) for t, n in zip(record.tokens, normalized, strict=True) if n > 0])
+    assert found == [
+        [(" two", 10)],
+        [(" kid", 1), (" two", 8)],
+        [(" two", 8)],
+        [(" half", 8)],
+        [(" I", 1), ("'m", 1), (" twice", 7)],
+    ]
+
+
+@pytest.mark.shared_data
+def test_published_windows_are_active_on_one_token_in_ten(shared_data: Path) -> None:
+    raw = [a for r in read_published_records(shared_data).train for a in r.activations]
+    assert len(raw) == 320
+    assert sum(value > 0 for value in raw) == 31
+
+
+def test_integers_lie_between_0_and_10_and_keep_the_order() -> None:
+    ordered = sorted(ACTIVATIONS)
+    normalized = normalize_activations(ordered, 4.0)
+    assert set(normalized) == set(range(11))
+    assert normalized == sorted(normalized)
+
+
+def test_the_maximum_is_10_and_zero_and_below_are_0() -> None:
+    for value in np.array([a for a in ACTIVATIONS if a > 0], np.float32).tolist():  # as stored
+        assert normalize_activations([value, 0.0, -value], value) == [10, 0, 0]
+
+
+def test_scaling_a_unit_does_not_change_its_integers() -> None:
+    doubled = [2 * a for a in ACTIVATIONS]
+    assert normalize_activations(doubled, 10.0) == normalize_activations(ACTIVATIONS, 5.0)
+
+
+@pytest.mark.parametrize("maximum", [0.0, -0.5])
+def test_a_unit_that_is_never_active_is_0_throughout(maximum: float) -> None:
+    assert normalize_activations([-0.5, 0.0, maximum], maximum) == [0, 0, 0]
+
+
+def test_back_in_raw_units_a_value_is_within_a_step_below_the_true_one() -> None:
+    active = [a for a in ACTIVATIONS if 0 <= a <= 4]
+    restored = denormalize_activations(normalize_activations(active, 4.0), 4.0)
+    for value, floor in zip(active, restored, strict=True):
+        assert floor <= value + 1e-9
+        assert value < floor + 0.4 + 1e-9
