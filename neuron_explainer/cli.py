@@ -127,6 +127,7 @@ def scores(run: RunOption = DEFAULT_RUN, as_json: JsonOption = False) -> None:
 def main() -> None:
     """The entry point: an error of ours is one line; 2 for wrong usage, 1 for the rest."""
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # our own error says it in a line
     try:
         app()
     except UsageError as error:

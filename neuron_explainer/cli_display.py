@@ -31,17 +31,11 @@ from neuron_explainer.pipeline.events import (
 )
 from neuron_explainer.pipeline.summary import QUANTILES, RunSummary, ScoreSummary
 from neuron_explainer.records.neuron import ActivationRecord, NeuronRecord
-from neuron_explainer.records.score import Score, ScoredWindow
+from neuron_explainer.records.score import RANDOM_ONLY, Score, ScoredWindow
 from neuron_explainer.stores.results import UnitResult
+from neuron_explainer.viewer.report_data import label_of
 
 N_FIRST_SHOWN = 3
-SCORE_LABELS = {
-    "top_and_random": "top-and-random",
-    "random_only": "random-only",
-    "top_only": "top-only",
-    "explained_variance": "explained variance",
-    "absolute_dev_explained_score": "absolute deviation explained",
-}
 FULL_COLOUR = (255, 140, 0)
 EMPTY_COLOUR = (38, 38, 38)
 
@@ -173,7 +167,7 @@ def _summary_cells(row: ScoreSummary) -> list[str]:
     quantiles = [None] * len(QUANTILES) if row.quantiles is None else row.quantiles.values()
     numbers = ["–" if x is None else f"{x:.2f}" for x in (row.mean, *quantiles)]
     above = "–" if row.share_above_half is None else f"{row.share_above_half:.1%}"
-    random_only = row.mean_by_name.get("random_only")
+    random_only = row.mean_by_name.get(RANDOM_ONLY)
     return [
         f"{row.n_scored:,}",
         *numbers,
@@ -190,7 +184,7 @@ def _neuron_head(record: NeuronRecord, result: UnitResult | None) -> Text:
         text.append((result.text or f"no explanation: {result.reason}") + "\n", style="bold")
         text.append(f"by {result.explainer}, simulated by {result.simulator or '–'}\n", "dim")
         for name, score in result.scores.items():
-            text.append(f"{SCORE_LABELS.get(name, name):>29}  {format_score(score)}\n")
+            text.append(f"{label_of(name):>29}  {format_score(score)}\n")
     moments = record.moments
     text.append(
         f"max {record.max_activation:.3f}, mean {moments.mean:.4f}, "

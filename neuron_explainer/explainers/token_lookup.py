@@ -10,14 +10,13 @@ from collections.abc import Callable
 
 from neuron_explainer.errors import CannotExplain
 from neuron_explainer.records.explanation import Explanation, TokenLookupTable
-from neuron_explainer.records.neuron import NeuronId, NeuronRecord
+from neuron_explainer.records.neuron import DEAD_UNIT, NeuronId, NeuronRecord
 
 MIN_COUNT = 5
 """A token is named only when the fit text has it at least this often, if any token is."""
 MAX_NAMED = 8
 MIN_SHARE_OF_BEST = 0.4
 """A token is named only when its mean is at least this share of the best token's."""
-NAMED_SPACES = {" ": "a space", "\n": "a line break", "\t": "a tab"}
 
 
 class TokenLookupExplainer:
@@ -29,8 +28,8 @@ class TokenLookupExplainer:
         self._read_table = read_table
 
     async def explain(self, record: NeuronRecord) -> Explanation:
-        if record.max_activation <= 0:
-            raise CannotExplain("dead unit: never active on the recorded text")
+        if record.is_dead:
+            raise CannotExplain(DEAD_UNIT)
         table = self._read_table(record.neuron_id)
         return Explanation(
             neuron_id=record.neuron_id, text=describe(table), explainer=self.name, rule=table
@@ -56,6 +55,9 @@ def _ranked(table: TokenLookupTable) -> list[tuple[str, float]]:
 
 def _name(token: str) -> str:
     """A token as a reader wants it: quoted, without the leading space of a word."""
-    if token.strip() == "":
-        return NAMED_SPACES.get(token, f"whitespace {token!r}")
-    return f"“{token.strip()}”"
+    if token.strip():
+        return f"“{token.strip()}”"
+    if "\n" not in token:
+        return "a tab" if "\t" in token else "a space" if len(token) == 1 else "several spaces"
+    indented = "" if token.endswith("\n") else " and indentation"
+    return ("a line break" if token.count("\n") == 1 else "an empty line") + indented

@@ -6,7 +6,7 @@ import time
 from typing import Any
 
 from neuron_explainer.collector.collect import collect_units
-from neuron_explainer.collector.corpus import Corpus, open_corpus
+from neuron_explainer.collector.corpus import Corpus
 from neuron_explainer.collector.windows import write_windows
 from neuron_explainer.errors import UsageError
 from neuron_explainer.pipeline.events import (
@@ -55,10 +55,6 @@ def resolve_choices(spec: RunSpec, subject: Subject, corpus: Corpus) -> dict[str
         "weights": subject.weights_hash(),
         "corpus": corpus.content_hash(),
     }
-
-
-def open_spec_corpus(spec: RunSpec) -> Corpus:
-    return open_corpus(spec.corpus, text_field=spec.text_field)
 
 
 def _write_store(

@@ -6,9 +6,16 @@ import shutil
 import time
 from dataclasses import replace
 
-from neuron_explainer.collector.corpus import Corpus
-from neuron_explainer.pipeline.collect import collect, open_spec_corpus
-from neuron_explainer.pipeline.events import Event, Listener, ReportWritten, UnitExplained
+from neuron_explainer.collector.corpus import Corpus, open_corpus
+from neuron_explainer.pipeline.collect import collect
+from neuron_explainer.pipeline.events import (
+    Event,
+    Listener,
+    ReportWritten,
+    StageAdvanced,
+    StageStarted,
+    UnitExplained,
+)
 from neuron_explainer.pipeline.explain import explain, make_method
 from neuron_explainer.pipeline.folder import RunFolder
 from neuron_explainer.pipeline.spec import RunSpec, choose_neurons
@@ -27,8 +34,7 @@ REPORT_EVERY_S = 30.0
 def run(spec: RunSpec, folder: RunFolder, listen: Listener) -> None:
     """Everything, from the model's name to the page; what is already in the folder is kept."""
     with folder.locked():
-        subject = load_subject(spec.model, dtype=spec.dtype, device=spec.device)
-        corpus = open_spec_corpus(spec)
+        subject, corpus = _open(spec)
         if not holds_store(folder.store) and spec.n_tokens > 2 * PREVIEW_TOKENS:
             preview(spec, subject, corpus, folder, listen)
         store = collect(spec, subject, corpus, folder, listen)
@@ -39,8 +45,7 @@ def run(spec: RunSpec, folder: RunFolder, listen: Listener) -> None:
 def run_collect(spec: RunSpec, folder: RunFolder, listen: Listener) -> NeuronStore:
     """The collect stage alone."""
     with folder.locked():
-        subject = load_subject(spec.model, dtype=spec.dtype, device=spec.device)
-        return collect(spec, subject, open_spec_corpus(spec), folder, listen)
+        return collect(spec, *_open(spec), folder, listen)
 
 
 def run_explain(spec: RunSpec, folder: RunFolder, listen: Listener) -> None:
@@ -72,8 +77,11 @@ def preview(
     )  # fmt: skip
 
     def pass_on(event: Event) -> None:
-        if isinstance(event, UnitExplained):
-            listen(replace(event, is_preview=True))
+        match event:
+            case UnitExplained():
+                listen(replace(event, is_preview=True))
+            case StageStarted(stage="collect") | StageAdvanced(stage="collect"):
+                listen(replace(event, stage="first look"))
 
     folder.preview.clear()
     store = collect(little, subject, corpus, folder.preview, pass_on)
@@ -84,6 +92,12 @@ def preview(
     )
     report(folder, source=folder.preview, notice=notice)
     listen(ReportWritten(folder.report, is_preview=True))
+
+
+def _open(spec: RunSpec) -> tuple[Subject, Corpus]:
+    """The corpus first: a wrong path is known before a model is loaded."""
+    corpus = open_corpus(spec.corpus, text_field=spec.text_field)
+    return load_subject(spec.model, dtype=spec.dtype, device=spec.device), corpus
 
 
 class _Refreshing:

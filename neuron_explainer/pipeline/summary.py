@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from neuron_explainer.records.score import GOOD_SCORE
 from neuron_explainer.stores.results import UnitResult
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
-GOOD_SCORE = 0.5
 
 
 @dataclass(frozen=True, slots=True)

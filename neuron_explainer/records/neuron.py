@@ -7,6 +7,9 @@ from dataclasses import dataclass
 
 from neuron_explainer.errors import UsageError
 
+DEAD_UNIT = "dead unit: never active on the recorded text"
+"""Why such a unit has neither an explanation nor a score."""
+
 
 @dataclass(frozen=True, slots=True, order=True)
 class NeuronId:
@@ -90,3 +93,10 @@ class NeuronRecord:
     def max_activation(self) -> float:
         """The largest activation ever recorded for the unit."""
         return self.top[0].max_activation
+
+    @property
+    def is_dead(self) -> bool:
+        """Whether there are windows and the unit is positive in none of them."""
+        in_strata = (window for stratum in self.strata for window in stratum.records)
+        windows = [*self.top, *in_strata, *self.random]
+        return bool(windows) and all(window.max_activation <= 0 for window in windows)

@@ -8,6 +8,17 @@ from dataclasses import dataclass
 
 from neuron_explainer.records.simulation import SequenceSimulation
 
+TOP_AND_RANDOM = "top_and_random"
+"""Name of the headline score: correlation over top and random windows together."""
+TOP_ONLY = "top_only"
+RANDOM_ONLY = "random_only"
+EXPLAINED_VARIANCE = "explained_variance"
+"""After linear calibration, over top and random windows."""
+ABSOLUTE_DEV_EXPLAINED = "absolute_dev_explained_score"
+"""After linear calibration, over top and random windows."""
+GOOD_SCORE = 0.5
+"""Summaries count the units above it."""
+
 
 @dataclass(frozen=True, slots=True)
 class Score:

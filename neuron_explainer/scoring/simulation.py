@@ -19,8 +19,17 @@ import numpy as np
 
 from neuron_explainer.errors import CannotSimulate
 from neuron_explainer.records.explanation import Explanation
-from neuron_explainer.records.neuron import ActivationRecord, NeuronRecord
-from neuron_explainer.records.score import Score, ScoredSimulation, ScoredWindow
+from neuron_explainer.records.neuron import DEAD_UNIT, ActivationRecord, NeuronRecord
+from neuron_explainer.records.score import (
+    ABSOLUTE_DEV_EXPLAINED,
+    EXPLAINED_VARIANCE,
+    RANDOM_ONLY,
+    TOP_AND_RANDOM,
+    TOP_ONLY,
+    Score,
+    ScoredSimulation,
+    ScoredWindow,
+)
 from neuron_explainer.records.simulation import SequenceSimulation
 from neuron_explainer.records.splits import Split, SplitRecords, split_records
 from neuron_explainer.scoring.metrics import Metric, measure
@@ -28,17 +37,15 @@ from neuron_explainer.scoring.uncertainty import WindowPair, bootstrap_interval
 from neuron_explainer.simulators.base import Simulator
 from neuron_explainer.simulators.calibration import LinearCalibration
 
-HEADLINE = "top_and_random"
 METRIC_BY_NAME: Mapping[str, Metric] = {
-    "top_and_random": Metric.EV_CORRELATION,
-    "random_only": Metric.EV_CORRELATION,
-    "top_only": Metric.EV_CORRELATION,
-    "explained_variance": Metric.EXPLAINED_VARIANCE,
-    "absolute_dev_explained_score": Metric.ABSOLUTE_DEV_EXPLAINED,
+    TOP_AND_RANDOM: Metric.EV_CORRELATION,
+    RANDOM_ONLY: Metric.EV_CORRELATION,
+    TOP_ONLY: Metric.EV_CORRELATION,
+    EXPLAINED_VARIANCE: Metric.EXPLAINED_VARIANCE,
+    ABSOLUTE_DEV_EXPLAINED: Metric.ABSOLUTE_DEV_EXPLAINED,
 }
 """The scores of every `ScoredSimulation` made here; the last two are after calibration."""
 CALIBRATED_METRICS = (Metric.EXPLAINED_VARIANCE, Metric.ABSOLUTE_DEV_EXPLAINED)
-DEAD_UNIT = "dead unit: never active on the recorded text"
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +73,7 @@ class SimulationScorer:
         """
         valid = split_records(record, Split.VALID, self.n_per_split)
         calibration = split_records(record, Split.CALIBRATION, self.n_per_split)
-        reason = _dead_reason(record) or self._too_few_reason(calibration, valid)
+        reason = DEAD_UNIT if record.is_dead else self._too_few_reason(calibration, valid)
         if reason is not None:
             return self._unscored(reason)
         try:
@@ -89,7 +96,7 @@ class SimulationScorer:
                 self._scored_window("top" if i < n else "random", window)
                 for i, window in enumerate(simulated[2 * n :])
             ),
-            headline=HEADLINE,
+            headline=TOP_AND_RANDOM,
         )
 
     async def _simulate(
@@ -113,7 +120,7 @@ class SimulationScorer:
         random: Sequence[_Window],
         seeds: tuple[int, int, int],
     ) -> dict[str, Score]:
-        strata = {"top_and_random": (top, random), "random_only": (random,), "top_only": (top,)}
+        strata = {TOP_AND_RANDOM: (top, random), RANDOM_ONLY: (random,), TOP_ONLY: (top,)}
         return {
             **{name: self._correlation(strata[name], seeds) for name in strata},
             **self._calibrated_scores(calibration, [*top, *random]),
@@ -191,7 +198,7 @@ class SimulationScorer:
             simulator=self.simulator.name,
             scores={name: _without_value(m, reason) for name, m in METRIC_BY_NAME.items()},
             windows=(),
-            headline=HEADLINE,
+            headline=TOP_AND_RANDOM,
         )
 
 
@@ -219,15 +226,6 @@ def _concatenate(windows: Sequence[_Window]) -> WindowPair:
         real=np.concatenate([window.pair.real for window in windows]),
         simulated=np.concatenate([window.pair.simulated for window in windows]),
     )
-
-
-def _dead_reason(record: NeuronRecord) -> str | None:
-    """Says that no window has a positive activation; a unit without windows is not dead."""
-    in_strata = (window for stratum in record.strata for window in stratum.records)
-    windows = [*record.top, *in_strata, *record.random]
-    if not windows or any(window.max_activation > 0 for window in windows):
-        return None
-    return DEAD_UNIT
 
 
 def _without_value(metric: Metric, reason: str) -> Score:

@@ -10,9 +10,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from neuron_explainer.records.score import GOOD_SCORE
+
 BIN_WIDTH = 0.05
-GOOD_SCORE = 0.5
-"""The share of neurons above this score is shown; a mark on the scale, not a threshold."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,11 +20,10 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from markupsafe import Markup
 
 from neuron_explainer.records.scale import MAX_NORMALIZED_ACTIVATION, ActivationScale
-from neuron_explainer.records.score import Score
+from neuron_explainer.records.score import GOOD_SCORE, RANDOM_ONLY, TOP_AND_RANDOM, Score
 from neuron_explainer.stores.atomic import write_text
 from neuron_explainer.viewer import display
 from neuron_explainer.viewer.distributions import (
-    GOOD_SCORE,
     Axis,
     Density,
     Distribution,
@@ -32,8 +31,6 @@ from neuron_explainer.viewer.distributions import (
     pair_density,
 )
 from neuron_explainer.viewer.report_data import (
-    HEADLINE,
-    RANDOM_ONLY,
     ReportBaseline,
     ReportData,
     ReportNeuron,
@@ -105,15 +102,15 @@ def render_report(data: ReportData) -> str:
     names = score_names(data.rows)
     values = {name: score_values(data.rows, name) for name in names}
     metric_values = [x for name in names for x in values[name]]
-    axis = Axis.covering(values[HEADLINE])
+    axis = Axis.covering(values[TOP_AND_RANDOM])
     metric_axis = Axis.covering([*metric_values, *(x for b in data.baselines for x in b.values)])
     script = Markup(_static("page.js") + _static("table.js"))
     return _template().render(
         data=data,
-        headline=HEADLINE,
+        headline=TOP_AND_RANDOM,
         good_score=GOOD_SCORE,
         axis=axis,
-        overall=describe("all layers", values[HEADLINE], axis),
+        overall=describe("all layers", values[TOP_AND_RANDOM], axis),
         layers=layer_rows(data.rows, axis),
         metric_axis=metric_axis,
         metrics=[describe(label_of(name), values[name], metric_axis) for name in names],
@@ -137,7 +134,7 @@ def layer_rows(rows: Iterable[ReportRow], axis: Axis) -> list[LayerRow]:
     return [
         LayerRow(
             layer_index,
-            describe(f"layer {layer_index}", score_values(layer, HEADLINE), axis),
+            describe(f"layer {layer_index}", score_values(layer, TOP_AND_RANDOM), axis),
             n_neurons=len(layer),
             random_mean=describe("", score_values(layer, RANDOM_ONLY), axis).mean,
         )
@@ -147,7 +144,7 @@ def layer_rows(rows: Iterable[ReportRow], axis: Axis) -> list[LayerRow]:
 
 def random_density(rows: Iterable[ReportRow]) -> Density | None:
     """Random-only against top-and-random, over the neurons that have both."""
-    scores = [(row.scores.get(HEADLINE), row.scores.get(RANDOM_ONLY)) for row in rows]
+    scores = [(row.scores.get(TOP_AND_RANDOM), row.scores.get(RANDOM_ONLY)) for row in rows]
     return pair_density(
         [
             (x.value, y.value)
@@ -178,7 +175,7 @@ def embedded_table(rows: Iterable[ReportRow], axis: Axis) -> str:
 
 
 def _embedded_row(row: ReportRow, names: list[str], reasons: dict[str, int]) -> list[object]:
-    headline = row.scores.get(HEADLINE)
+    headline = row.scores.get(TOP_AND_RANDOM)
     return [
         row.neuron_id.layer_index,
         row.neuron_id.neuron_index,
@@ -230,7 +227,7 @@ def make_card(neuron: ReportNeuron) -> Card:
         stretch=full / own_max if own_max > 0 and full > 0 else 1.0,
         open=[(i, window) for i, window in numbered if i in first.values()],
         folded=[(i, window) for i, window in numbered if i not in first.values()],
-        parts=[(label_of(name), s) for name, s in neuron.scores.items() if name != HEADLINE],
+        parts=[(label_of(name), s) for name, s in neuron.scores.items() if name != TOP_AND_RANDOM],
     )
 
 

@@ -9,16 +9,21 @@ from dataclasses import dataclass, field
 
 from neuron_explainer.records.neuron import NeuronId
 from neuron_explainer.records.scale import ActivationScale
-from neuron_explainer.records.score import Score
+from neuron_explainer.records.score import (
+    ABSOLUTE_DEV_EXPLAINED,
+    EXPLAINED_VARIANCE,
+    RANDOM_ONLY,
+    TOP_AND_RANDOM,
+    TOP_ONLY,
+    Score,
+)
 
-HEADLINE = "top_and_random"
-RANDOM_ONLY = "random_only"
 SCORE_LABELS: Mapping[str, str] = {
-    HEADLINE: "top-and-random",
+    TOP_AND_RANDOM: "top-and-random",
     RANDOM_ONLY: "random-only",
-    "top_only": "top-only",
-    "explained_variance": "explained variance",
-    "absolute_dev_explained_score": "absolute deviation explained",
+    TOP_ONLY: "top-only",
+    EXPLAINED_VARIANCE: "explained variance",
+    ABSOLUTE_DEV_EXPLAINED: "absolute deviation explained",
 }
 """Name of a score -> how the page calls it, in the order it shows them."""
 
@@ -96,15 +101,15 @@ class ReportRow:
     @property
     def value(self) -> float | None:
         """The headline score."""
-        return self.scores[HEADLINE].value if HEADLINE in self.scores else None
+        return self.scores[TOP_AND_RANDOM].value if TOP_AND_RANDOM in self.scores else None
 
     @property
     def unscored_reason(self) -> str | None:
         """None exactly where there is a headline score."""
         if self.value is not None:
             return None
-        if self.reason is None and HEADLINE in self.scores:
-            return self.scores[HEADLINE].reason
+        if self.reason is None and TOP_AND_RANDOM in self.scores:
+            return self.scores[TOP_AND_RANDOM].reason
         return self.reason or "not scored"
 
 
@@ -156,7 +161,7 @@ def label_of(name: str) -> str:
 
 def score_names(rows: Iterable[ReportRow]) -> list[str]:
     """Names that any row has, the headline always; in the order of `SCORE_LABELS`, others last."""
-    present = {HEADLINE}.union(*(row.scores for row in rows))
+    present = {TOP_AND_RANDOM}.union(*(row.scores for row in rows))
     known = [name for name in SCORE_LABELS if name in present]
     return known + sorted(present.difference(known))
 

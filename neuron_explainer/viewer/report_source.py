@@ -35,8 +35,8 @@ def read_report_data(store: NeuronStore, results: Results, notice: str | None = 
         for group in _without_repeats(shown)
     )
     return ReportData(
-        title=f"Neurons of {store.manifest.subject}",
-        subject=store.manifest.subject,
+        title=f"Neurons of {_model_name(store.manifest)}",
+        subject=f"{len(store.manifest.layers)} layers of {store.manifest.n_units:,} neurons each",
         facts=_facts(store.manifest, units),
         rows=tuple(ReportRow(u.neuron_id, u.text, u.scores, u.reason) for u in units),
         best=best,
@@ -84,11 +84,16 @@ def _neuron(
     )
 
 
+def _model_name(manifest: StoreManifest) -> str:
+    """The bundled model has no name of its own."""
+    return "the bundled model" if manifest.subject == "bundled" else manifest.subject
+
+
 def _facts(manifest: StoreManifest, units: Sequence[UnitResult]) -> tuple[tuple[str, str], ...]:
     layers = ", ".join(map(str, manifest.layers))
     return (
         ("Model", manifest.subject),
-        ("Read at", f"{manifest.site}, layers {layers}, {manifest.n_units:,} neurons each"),
+        ("Read at", f"{manifest.site}, layers {layers}"),
         (
             "Text",
             f"{manifest.corpus}: {manifest.n_tokens:,} tokens in {manifest.n_windows:,} windows "

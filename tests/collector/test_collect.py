@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -156,6 +158,21 @@ def test_the_same_collection_twice_gives_the_same_bytes(tmp_path, tokenizer) -> 
     for name in ("one", "two"):
         collect_into(tmp_path / name, SubjectSource(subject), tokenizer)
     assert files_digest(tmp_path / "one") == files_digest(tmp_path / "two")
+
+
+def test_through_the_model_the_block_size_moves_values_within_rounding(
+    tmp_path: Path, tokenizer: SubjectTokenizer
+) -> None:
+    source = SubjectSource(tiny_subject())
+    stores = [
+        collect_into(tmp_path / str(size), source, tokenizer, replace(PLAN, block_size=size))
+        for size in (5, 64)
+    ]
+    for neuron_id in stores[0].neuron_ids():
+        one, two = (store.read_neuron(neuron_id) for store in stores)
+        maxima = [[record.max_activation for record in neuron.top] for neuron in (one, two)]
+        assert maxima[0] == pytest.approx(maxima[1], abs=2e-3)
+        assert one.moments.mean == pytest.approx(two.moments.mean, abs=1e-5)
 
 
 def test_through_the_model_records_are_what_a_plain_forward_gives(tmp_path, tokenizer) -> None:

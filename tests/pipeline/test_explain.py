@@ -1,0 +1,184 @@
+"""Every chosen unit is explained once, or has its reason, and what is finished stays."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from neuron_explainer.collector.plans import CollectPlan
+from neuron_explainer.errors import UsageError
+from neuron_explainer.pipeline.events import (
+    StageAdvanced,
+    StageFinished,
+    StageStarted,
+    UnitExplained,
+)
+from neuron_explainer.pipeline.explain import MAX_CONCURRENT, Method, explain, make_method
+from neuron_explainer.pipeline.spec import RunSpec
+from neuron_explainer.records.explanation import Explanation
+from neuron_explainer.records.neuron import NeuronId, NeuronRecord
+from neuron_explainer.scoring.simulation import SimulationScorer
+from neuron_explainer.simulators.token_lookup import TokenLookupSimulator
+from neuron_explainer.stores.neuron_store import NeuronStore, read_manifest
+from neuron_explainer.stores.results import Results, UnitResult
+from neuron_explainer.subject.tokens import SubjectTokenizer
+from tests.fakes import FakeExplainer, FakeListener, ScriptedSource
+from tests.tiny_models import byte_tokenizer
+from tests.tiny_stores import collect_into
+
+SPEC = RunSpec(n_resamples=20)
+PLAN = CollectPlan(n_ctx=16, block_size=64, n_random=32, n_boundary_windows=60)
+REASONS = {NeuronId(0, 3): "dead unit: never active", NeuronId(1, 5): "refused"}
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> NeuronStore:
+    folder = tmp_path_factory.mktemp("run") / "store"
+    tokenizer = SubjectTokenizer(byte_tokenizer())
+    return collect_into(folder, ScriptedSource(2, 12), tokenizer, PLAN, n_documents=300)
+
+
+@pytest.fixture
+def results(tmp_path: Path) -> Iterator[Results]:
+    with Results(tmp_path / "results.sqlite") as results:
+        yield results
+
+
+def make_fake(store: NeuronStore, name: str = "f") -> tuple[FakeExplainer, Method]:
+    explainer = FakeExplainer(store.read_token_lookup, REASONS)
+    scorer = SimulationScorer(TokenLookupSimulator(), n_resamples=20)
+    return explainer, Method(explainer, scorer, name)
+
+
+def found(results: Results, name: str = "f") -> dict[NeuronId, UnitResult]:
+    units = list(results.units(name))
+    assert len({unit.neuron_id for unit in units}) == len(units)
+    return {unit.neuron_id: unit for unit in units}
+
+
+def test_every_unit_has_an_explanation_and_scores_or_a_reason(
+    store: NeuronStore, results: Results
+) -> None:
+    explainer, method = make_fake(store)
+    ids = list(store.neuron_ids())
+    explain(method, store, results, ids, FakeListener())
+    assert sorted(explainer.asked) == ids
+    units = found(results)
+    assert list(units) == ids
+    for neuron_id, unit in units.items():
+        assert unit.reason == REASONS.get(neuron_id)
+        if neuron_id in REASONS:
+            assert (unit.text, unit.scores) == (None, {})
+        else:
+            assert unit.text == f"claim {neuron_id}"
+            assert unit.score is not None
+            assert len(results.windows("f", neuron_id)) == 10
+
+
+def test_finished_units_are_not_explained_again(store: NeuronStore, results: Results) -> None:
+    ids = list(store.neuron_ids())
+    explain(make_fake(store)[1], store, results, ids[:10], FakeListener())
+    before = found(results)
+    explainer, method = make_fake(store)
+    explain(method, store, results, ids, FakeListener())
+    assert sorted(explainer.asked) == ids[10:]
+    assert {neuron_id: found(results)[neuron_id] for neuron_id in before} == before
+
+
+def test_another_method_explains_the_units_again_and_the_old_results_stay(
+    store: NeuronStore, results: Results
+) -> None:
+    ids = list(store.neuron_ids())[:5]
+    explain(make_fake(store)[1], store, results, ids, FakeListener())
+    before = found(results)
+    explainer, method = make_fake(store, "g")
+    explain(method, store, results, ids, FakeListener())
+    assert sorted(explainer.asked) == ids
+    assert found(results) == before
+    assert found(results, "g") == before
+
+
+@pytest.mark.parametrize("n_before", [1, 8, 23])
+def test_an_interrupted_stage_goes_on_to_the_results_of_an_undisturbed_one(
+    store: NeuronStore, results: Results, tmp_path: Path, n_before: int
+) -> None:
+    ids = list(store.neuron_ids())
+    with Results(tmp_path / "undisturbed.sqlite") as undisturbed:
+        explain(make_fake(store)[1], store, undisturbed, ids, FakeListener())
+        expected = found(undisturbed)
+    with pytest.raises(KeyboardInterrupt):
+        explain(
+            make_fake(store)[1],
+            store,
+            results,
+            ids,
+            FakeListener(fail_at=(UnitExplained, n_before)),
+        )
+    finished = results.finished("f")
+    assert len(finished) == n_before
+    explainer, method = make_fake(store)
+    explain(method, store, results, ids, FakeListener())
+    assert set(explainer.asked) == set(ids) - finished
+    assert found(results) == expected
+
+
+def test_a_bug_in_an_explainer_ends_the_stage_and_is_no_result(
+    store: NeuronStore, results: Results
+) -> None:
+    class Broken(FakeExplainer):
+        async def explain(self, record: NeuronRecord) -> Explanation:
+            if record.neuron_id == NeuronId(1, 11):
+                raise ZeroDivisionError
+            return await super().explain(record)
+
+    ids = list(store.neuron_ids())
+    method = replace(make_fake(store)[1], explainer=Broken(store.read_token_lookup))
+    with pytest.raises(ZeroDivisionError):
+        explain(method, store, results, ids, FakeListener())
+    assert ids[-1] not in results.finished("f")
+    assert len(results.finished("f")) >= len(ids) - MAX_CONCURRENT
+
+
+def test_the_listener_hears_each_unit_once_and_the_counts(
+    store: NeuronStore, results: Results
+) -> None:
+    ids = list(store.neuron_ids())
+    explain(make_fake(store)[1], store, results, ids[:4], FakeListener())
+    listener = FakeListener()
+    explain(make_fake(store)[1], store, results, ids, listener)
+    assert listener.heard(StageStarted) == [StageStarted("explain", 24, "neurons")]
+    assert [event.n_done for event in listener.heard(StageAdvanced)] == list(range(4, 25))
+    heard = [event.result for event in listener.heard(UnitExplained)]
+    assert {unit.neuron_id: unit for unit in heard} == {
+        neuron_id: unit for neuron_id, unit in found(results).items() if neuron_id in ids[4:]
+    }
+    (finished,) = listener.heard(StageFinished)
+    assert "22 neurons scored" in finished.summary
+    assert "2 not scored (" in finished.summary
+    assert "dead unit 1" in finished.summary
+
+
+def test_a_method_is_named_by_the_collection_and_every_choice(
+    store: NeuronStore, tmp_path: Path
+) -> None:
+    specs = [SPEC, replace(SPEC, n_per_split=4), replace(SPEC, n_resamples=21)]
+    names = {make_method(spec, store).fingerprint for spec in specs}
+    other = collect_into(
+        tmp_path / "store", ScriptedSource(1, 2), SubjectTokenizer(byte_tokenizer())
+    )
+    other.manifest = replace(read_manifest(other.folder), fingerprint="another")
+    names.add(make_method(SPEC, other).fingerprint)
+    assert len(names) == 4
+    same = [replace(SPEC, neurons="3"), replace(SPEC, device="cpu"), replace(SPEC, corpus="x")]
+    assert {make_method(spec, store).fingerprint for spec in same} == {
+        make_method(SPEC, store).fingerprint
+    }
+
+
+@pytest.mark.parametrize("field", ["explainer", "simulator"])
+def test_an_unknown_method_is_refused_with_the_known_ones(store: NeuronStore, field: str) -> None:
+    with pytest.raises(UsageError, match=f"--{field} 'oracle' is not known; .*token_lookup"):
+        make_method(replace(SPEC, **{field: "oracle"}), store)

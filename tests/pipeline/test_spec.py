@@ -1,0 +1,160 @@
+"""Flags mean what they say, and the fingerprint changes with every choice that matters."""
+
+from __future__ import annotations
+
+from dataclasses import fields, replace
+from typing import Any
+
+import pytest
+
+from neuron_explainer.collector.plans import Cut
+from neuron_explainer.errors import UnitNotFound, UsageError
+from neuron_explainer.pipeline.spec import (
+    COLLECT,
+    EXPLAIN,
+    WHERE,
+    RunSpec,
+    choose_neurons,
+    fingerprint,
+    flag_of,
+    parse_layers,
+)
+from neuron_explainer.records.neuron import NeuronId
+
+OTHER: dict[str, dict[str, Any]] = {
+    COLLECT: {
+        "model": "gpt2", "layers": "0", "n_tokens": 9, "seed": 1, "dtype": "float16",
+        "cut": Cut.ONE, "text_field": "body", "n_ctx": 32, "max_a_document": 3, "fit_share": 0.4,
+        "block_size": 32, "top_k": 10, "n_a_band": 5, "n_random": 16, "n_boundary_windows": 1,
+        "token_means_gb": 1.0,
+    },
+    EXPLAIN: {"explainer": "x", "simulator": "x", "n_per_split": 4, "n_resamples": 0},
+    WHERE: {"corpus": "notes.txt", "neurons": "5", "device": "cpu"},
+}  # fmt: skip
+"""Another value of every field, by stage."""
+
+
+def fingerprints(spec: RunSpec) -> dict[str, str]:
+    return {stage: fingerprint(spec.choices(stage)) for stage in (COLLECT, EXPLAIN)}
+
+
+def test_every_field_has_a_stage_a_help_text_and_a_place_in_this_test() -> None:
+    found: dict[str, set[str]] = {stage: set() for stage in OTHER}
+    for field in fields(RunSpec):
+        found[field.metadata["stage"]].add(field.name)
+        assert field.metadata["help"].endswith((".", "…"))
+    assert found == {stage: set(values) for stage, values in OTHER.items()}
+
+
+@pytest.mark.parametrize("stage", list(OTHER))
+def test_a_choice_changes_the_fingerprint_of_its_stage_and_of_no_other(stage: str) -> None:
+    plain = fingerprints(RunSpec())
+    seen = {plain.get(stage)}
+    for name, value in OTHER[stage].items():
+        found = fingerprints(replace(RunSpec(), **{name: value}))
+        assert {s for s in found if found[s] != plain[s]} == {stage} - {WHERE}
+        seen.add(found.get(stage))
+    assert len(seen) == (1 if stage == WHERE else 1 + len(OTHER[stage]))
+
+
+def test_a_fingerprint_does_not_depend_on_the_order_of_the_choices() -> None:
+    choices = RunSpec().choices(COLLECT)
+    assert fingerprint(dict(reversed(choices.items()))) == fingerprint(choices)
+
+
+def test_the_plans_take_every_choice_of_the_same_name() -> None:
+    spec = replace(RunSpec(), **OTHER[COLLECT])
+    for plan in (spec.window_plan, spec.collect_plan):
+        for field in fields(plan):
+            assert getattr(plan, field.name) == OTHER[COLLECT][field.name]
+
+
+def test_the_plans_have_the_defaults_of_the_spec() -> None:
+    spec = RunSpec()
+    assert type(spec.window_plan)() == spec.window_plan
+    assert type(spec.collect_plan)() == spec.collect_plan
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"n_tokens": 0}, "--tokens must be at least 1, not 0"),
+        ({"n_ctx": 1}, "--n-ctx must be at least 2, not 1"),
+        ({"top_k": -1}, "--top-k must be at least 1"),
+        ({"n_per_split": 0}, "--n-per-split must be at least 1"),
+        ({"max_a_document": 0}, "--max-a-document must be at least 1, not 0"),
+        ({"fit_share": 0.0}, "--fit-share must lie between 0 and 1"),
+        ({"fit_share": 1.0}, "--fit-share must lie between 0 and 1"),
+    ],
+)
+def test_a_choice_that_cannot_be_meant_is_refused_by_its_flag(
+    changes: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(UsageError, match=message):
+        RunSpec(**changes)
+
+
+def test_flags_are_the_fields_names_but_for_the_commonest() -> None:
+    assert [flag_of(n) for n in ("fit_share", "model", "n_tokens", "cut")] == [
+        "--fit-share",
+        "--model",
+        "--tokens",
+        "--windows",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "layers"),
+    [
+        (None, [0, 1, 2, 3, 4, 5]),
+        ("0", [0]),
+        ("0,2-4", [0, 2, 3, 4]),
+        ("5, 1 ,1-2", [1, 2, 5]),
+        ("3-3", [3]),
+        ("0-5", [0, 1, 2, 3, 4, 5]),
+    ],
+)
+def test_layers_are_numbers_and_ranges(text: str | None, layers: list[int]) -> None:
+    assert parse_layers(text, 6) == layers
+
+
+@pytest.mark.parametrize("text", ["", "a", "1-", "-1", "1,,2", "1.5", "1:2"])
+def test_what_is_not_a_layer_is_refused_with_an_example(text: str) -> None:
+    with pytest.raises(UsageError, match="write numbers and ranges, such as 0,2-5"):
+        parse_layers(text, 6)
+
+
+@pytest.mark.parametrize("text", ["6", "0-6", "4-3", "99999999999-99999999999"])
+def test_a_layer_that_the_model_has_not_is_refused_with_those_it_has(text: str) -> None:
+    with pytest.raises(UsageError, match="the model has layers 0-5"):
+        parse_layers(text, 6)
+
+
+def test_all_neurons_are_chosen_once_in_an_order_that_mixes_the_layers() -> None:
+    chosen = choose_neurons(None, [1, 3], 50, seed=0)
+    assert sorted(chosen) == [NeuronId(layer, unit) for layer in (1, 3) for unit in range(50)]
+    assert {neuron_id.layer_index for neuron_id in chosen[:10]} == {1, 3}
+
+
+def test_a_larger_sample_begins_with_the_smaller_one() -> None:
+    everyone = choose_neurons(None, [0, 1], 50, seed=0)
+    for n in (1, 7, 100, 1000):
+        assert choose_neurons(f" {n} ", [0, 1], 50, seed=0) == everyone[:n]
+    assert choose_neurons("7", [0, 1], 50, seed=1) != everyone[:7]
+
+
+def test_listed_neurons_come_as_listed_and_once() -> None:
+    chosen = choose_neurons("3:2, 1:0,3:2,", [1, 3], 50, seed=0)
+    assert chosen == [NeuronId(3, 2), NeuronId(1, 0)]
+
+
+@pytest.mark.parametrize("text", ["0", "-3", "many", "", "1.5", "²"])
+def test_what_is_no_number_of_neurons_is_refused_with_an_example(text: str) -> None:
+    with pytest.raises(UsageError, match="write a number, or a list such as 0:3,2:417"):
+        choose_neurons(text, [0], 50, seed=0)
+
+
+@pytest.mark.parametrize("text", ["1:50", "2:0", "1:0,0:1"])
+def test_a_neuron_that_is_not_collected_is_refused_with_what_is(text: str) -> None:
+    with pytest.raises(UnitNotFound, match=r"it has layers 1, 3 of neurons 0\.\.49 each"):
+        choose_neurons(text, [1, 3], 50, seed=0)

@@ -1,0 +1,80 @@
+"""The summary counts every unit once: with its score, or under the reason for having none."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from neuron_explainer.pipeline.summary import summarize_run
+from neuron_explainer.records.neuron import NeuronId
+from neuron_explainer.records.score import Score
+from neuron_explainer.stores.results import UnitResult
+
+VALUES = [0.1, 0.2, 0.5, 0.6, 0.9, -0.3]
+
+
+def unit(layer: int, index: int, value: float | None, reason: str | None = None) -> UnitResult:
+    scores = {
+        "all": Score("m", value, 10, reason=reason),
+        "top": Score("m", 0.0, 5),
+    }
+    return UnitResult(NeuronId(layer, index), "e", "text", None, scores, "all", "s")
+
+
+def unexplained(layer: int, index: int, reason: str) -> UnitResult:
+    return UnitResult(NeuronId(layer, index), "e", None, reason, {}, None, None)
+
+
+UNITS = [
+    *(unit(i % 2, i, value) for i, value in enumerate(VALUES)),
+    unit(0, 7, None, "constant prediction"),
+    unexplained(1, 8, "dead unit: never active"),
+    unexplained(2, 9, "dead unit: gone"),
+]
+
+
+def test_every_unit_is_scored_or_counted_under_its_reason() -> None:
+    summary = summarize_run(UNITS)
+    assert summary.overall.n_units == len(UNITS)
+    assert summary.overall.n_scored == len(VALUES)
+    assert summary.unscored == {"dead unit": 2, "constant prediction": 1}
+    assert next(iter(summary.unscored)) == "dead unit"
+
+
+def test_the_numbers_are_those_of_the_headline_scores() -> None:
+    overall = summarize_run(UNITS).overall
+    assert overall.mean == pytest.approx(np.mean(VALUES))
+    assert overall.quantiles is not None
+    assert overall.quantiles["0.5"] == pytest.approx(np.median(VALUES))
+    assert overall.share_above_half == pytest.approx(2 / 6)
+    assert overall.mean_by_name == {"all": pytest.approx(np.mean(VALUES)), "top": 0.0}
+
+
+def test_each_layer_is_summed_up_as_if_it_were_alone() -> None:
+    summary = summarize_run(UNITS)
+    assert list(summary.by_layer) == [0, 1, 2]
+    for layer, found in summary.by_layer.items():
+        alone = summarize_run(u for u in UNITS if u.neuron_id.layer_index == layer)
+        assert found == alone.overall
+
+
+def test_the_order_of_the_units_does_not_matter() -> None:
+    forward, backward = summarize_run(UNITS), summarize_run(UNITS[::-1])
+    assert forward.unscored == backward.unscored
+    assert list(forward.by_layer) == list(backward.by_layer)
+    assert forward.overall.mean == pytest.approx(backward.overall.mean)
+    assert forward.overall.quantiles == backward.overall.quantiles
+
+
+@pytest.mark.parametrize("units", [[], UNITS[-3:]], ids=["no unit", "none scored"])
+def test_without_a_score_there_is_no_number(units: list[UnitResult]) -> None:
+    overall = summarize_run(units).overall
+    assert (overall.mean, overall.quantiles, overall.share_above_half) == (None, None, None)
+    assert overall.n_units == len(units)
+    assert "nan" not in summarize_run(units).sentence()
+
+
+def test_the_sentence_has_the_counts_and_the_reasons() -> None:
+    assert summarize_run(UNITS).sentence() == (
+        "6 neurons scored, mean score 0.333; 3 not scored (dead unit 2, constant prediction 1)"
+    )

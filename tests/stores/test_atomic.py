@@ -1,0 +1,46 @@
+"""A file is what it was, or what it was to become; never something between."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from neuron_explainer.stores import atomic
+
+
+def test_the_new_content_takes_the_old_ones_place(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_text("old")
+    with atomic.replacing(path) as temporary:
+        temporary.write_text("new")
+        assert path.read_text() == "old"
+    assert path.read_text() == "new"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("error", [RuntimeError("full"), KeyboardInterrupt()], ids=repr)
+@pytest.mark.parametrize("old", ["old", None])
+def test_after_an_exception_all_is_as_before(
+    tmp_path: Path, error: BaseException, old: str | None
+) -> None:
+    path = tmp_path / "file"
+    if old is not None:
+        path.write_text(old)
+    with pytest.raises(type(error)), atomic.replacing(path) as temporary:
+        temporary.write_text("half of the n")
+        raise error
+    assert [p.read_text() for p in tmp_path.iterdir()] == ([] if old is None else [old])
+
+
+def test_missing_folders_are_made(tmp_path: Path) -> None:
+    atomic.write_text(tmp_path / "a" / "b" / "file", "träume\n")
+    assert (tmp_path / "a" / "b" / "file").read_bytes() == "träume\n".encode()
+
+
+def test_text_that_cannot_be_encoded_leaves_the_old_file(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    atomic.write_text(path, "old")
+    with pytest.raises(UnicodeEncodeError):
+        atomic.write_text(path, "new \ud800")
+    assert [p.read_text() for p in tmp_path.iterdir()] == ["old"]

@@ -1,0 +1,179 @@
+"""Results are appended, a unit whole or not at all, and read while they are being written."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from neuron_explainer.errors import StoreError
+from neuron_explainer.records.explanation import Explanation
+from neuron_explainer.records.neuron import NeuronId
+from neuron_explainer.records.scale import ActivationScale
+from neuron_explainer.records.score import Score, ScoredSimulation, ScoredWindow
+from neuron_explainer.records.simulation import SequenceSimulation
+from neuron_explainer.stores.results import Results, UnitResult
+
+UNIT = NeuronId(2, 417)
+SCORES = {
+    "top_and_random": Score("ev_correlation_score", 0.25, 20, 0.125, 0.5),
+    "random_only": Score("ev_correlation_score", None, 10, reason="constant prediction"),
+}
+ODD_TOKENS = ("\ud800", "\udcff", "\x00", "\u2028", "‮", "<0xE2>", " “", "😀", "")
+
+
+def claim(text: str = "commas", neuron_id: NeuronId = UNIT) -> Explanation:
+    return Explanation(neuron_id, text, "token_lookup", model="m", prompt_version="1")
+
+
+def scored_window(tokens: tuple[str, ...] = ("a", "b"), truth: float = 0.1) -> ScoredWindow:
+    predicted = (None, *(0.1 * i for i in range(1, len(tokens))))
+    return ScoredWindow(
+        "top",
+        SequenceSimulation(tokens, predicted, ActivationScale.NORMALIZED),
+        (truth,) * len(tokens),
+        Score("ev_correlation_score", None, len(tokens), reason="too few tokens"),
+    )
+
+
+def scored(*windows: ScoredWindow) -> ScoredSimulation:
+    return ScoredSimulation(
+        "simulation", "token_lookup", SCORES, windows or (scored_window(),), "top_and_random"
+    )
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "results.sqlite"
+
+
+def test_a_unit_reads_back_as_it_was_written(path: Path) -> None:
+    with Results(path) as results:
+        results.add_explained("f", claim(), scored())
+    with Results(path, read_only=True) as results:
+        (unit,) = results.units("f")
+        assert unit == UnitResult(
+            UNIT, "token_lookup", "commas", None, SCORES, "top_and_random", "token_lookup"
+        )
+        assert list(results.units("f", UNIT)) == [unit]
+        assert unit.score == SCORES["top_and_random"]
+        assert unit.unscored_reason is None
+        assert list(unit.scores) == list(SCORES)
+
+
+@pytest.mark.parametrize(
+    "window", [scored_window(ODD_TOKENS), scored_window(("a",) * 300), scored_window(("a",), -0.0)]
+)
+def test_windows_read_back_as_they_were_written(path: Path, window: ScoredWindow) -> None:
+    windows = (window, replace(window, subset="random"))
+    with Results(path) as results:
+        results.add_explained("f", claim(), scored(*windows))
+        assert results.windows("f", UNIT) == windows
+
+
+def test_a_unit_without_an_explanation_has_its_reason_and_no_score(path: Path) -> None:
+    with Results(path) as results:
+        results.add_unexplained("f", UNIT, "token_lookup", "dead unit: never active")
+        (unit,) = results.units("f")
+        assert unit == UnitResult(
+            UNIT, "token_lookup", None, "dead unit: never active", {}, None, None
+        )
+        assert unit.unscored_reason == "dead unit: never active"
+        assert results.windows("f", UNIT) == ()
+
+
+def test_an_unscored_unit_tells_the_reason_of_its_headline(path: Path) -> None:
+    with Results(path) as results:
+        results.add_explained("f", claim(), replace(scored(), headline="random_only"))
+        (unit,) = results.units("f")
+        assert unit.unscored_reason == "constant prediction"
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        scored(scored_window(), scored_window(truth=float("nan"))),
+        replace(scored(), scores={**SCORES, "bad": Score(None, 0.5, 1)}),  # type: ignore[arg-type]
+        replace(scored(), scores={"bad": Score("m", 0.5, "many")} | SCORES, simulator=None),  # type: ignore[arg-type]
+    ],
+    ids=["last window", "last score", "first score"],
+)
+def test_a_unit_is_written_whole_or_not_at_all(path: Path, bad: ScoredSimulation) -> None:
+    with Results(path) as results:
+        results.add_explained("f", claim(neuron_id=NeuronId(0, 0)), scored())
+        with pytest.raises(Exception, match=r"."):
+            results.add_explained("f", claim(), bad)
+    with Results(path) as results:
+        assert results.finished("f") == {NeuronId(0, 0)}
+        assert results.windows("f", UNIT) == ()
+        results.add_explained("f", claim(), scored())
+        assert results.finished("f") == {NeuronId(0, 0), UNIT}
+
+
+def test_what_is_written_again_is_added_and_the_old_stays(path: Path) -> None:
+    with Results(path) as results:
+        results.add_explained("old", claim("commas"), scored())
+        results.add_explained("new", claim("full stops"), scored(scored_window(("x", "y", "z"))))
+        assert [unit.text for unit in results.units("old")] == ["commas"]
+        assert [unit.text for unit in results.units("new")] == ["full stops"]
+        assert results.windows("old", UNIT) == (scored_window(),)
+        assert results.latest_fingerprint() == "new"
+
+
+def test_the_newest_result_of_a_unit_is_the_one_written_last(path: Path) -> None:
+    with Results(path) as results:
+        results.add_explained("one", claim("commas"), scored())
+        results.add_explained("two", claim("full stops"), scored(scored_window(("x", "y"))))
+        results.add_explained("three", claim("dashes", NeuronId(0, 0)), scored())
+        unit, windows = results.newest(UNIT)
+        assert unit is not None
+        assert unit.text == "full stops"
+        assert windows == (scored_window(("x", "y")),)
+        assert results.newest(NeuronId(0, 1)) == (None, ())
+
+
+def test_units_come_by_layer_and_unit_whatever_the_order_of_writing(path: Path) -> None:
+    ids = [NeuronId(*pair) for pair in itertools.product((10, 0, 2), (9, 10, 1))]
+    with Results(path) as results:
+        for neuron_id in ids:
+            results.add_explained("f", claim(neuron_id=neuron_id), scored())
+        assert [unit.neuron_id for unit in results.units("f")] == sorted(ids)
+        assert results.finished("f") == set(ids)
+        assert results.finished("another") == set()
+
+
+def test_results_are_read_while_they_are_being_written(path: Path) -> None:
+    with Results(path) as writer, Results(path, read_only=True) as reader:
+        for unit in range(3):
+            writer.add_explained("f", claim(neuron_id=NeuronId(0, unit)), scored())
+        reading = reader.units("f")
+        next(reading)
+        writer.add_explained("f", claim(neuron_id=NeuronId(0, 3)), scored())
+        assert [unit.neuron_id.neuron_index for unit in reading] == [1, 2]
+        assert len(reader.finished("f")) == 4
+
+
+def test_a_reader_cannot_write(path: Path) -> None:
+    with Results(path) as results:
+        results.add_explained("f", claim(), scored())
+    with Results(path, read_only=True) as results, pytest.raises(Exception, match="readonly"):
+        results.add_explained("f", claim(), scored())
+
+
+@pytest.mark.parametrize("read_only", [True, False])
+@pytest.mark.parametrize("content", [b"not a database" * 100, b"SQLite format 3\0" + b"\xff" * 500])
+def test_what_is_not_a_database_is_named(path: Path, read_only: bool, content: bytes) -> None:
+    path.write_bytes(content)
+    with pytest.raises(StoreError, match=f"{path} is not a results database"):
+        Results(path, read_only=read_only)
+    assert path.read_bytes() == content
+
+
+def test_a_run_without_results_says_what_to_do(path: Path) -> None:
+    with pytest.raises(StoreError, match=f"no results in {path.parent}; run `explain` first"):
+        Results(path, read_only=True)
+    assert not path.exists()
+    with Results(path) as results, pytest.raises(StoreError, match="no neuron is explained yet"):
+        results.latest_fingerprint()
