@@ -67,7 +67,7 @@ class Recipe:
     start_fraction: float = 0.1
     """Share of the crops that begin with `<|endoftext|>` at the start of a document."""
     seed: int = 0
-    n_steps: int = 4400
+    n_steps: int = 3450
     decay_fraction: float = 0.3
     """Last part of the steps, over which the learning rates fall linearly to zero."""
     warmup_steps: int = 100

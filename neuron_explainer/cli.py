@@ -147,7 +147,7 @@ def _print_scores(folder: RunFolder, *, as_json: bool = False) -> None:
     from neuron_explainer.stores.results import Results
 
     with Results(folder.results, read_only=True) as results:
-        summary = summarize_run(results.units(results.latest_fingerprint()))
+        summary = summarize_run(results.units(results.current_method()))
     if as_json:
         print(json.dumps(asdict(summary), allow_nan=False))  # noqa: T201
     else:

@@ -43,7 +43,8 @@ def takes_spec(
         def from_flags(**flags: Any) -> None:
             folder = RunFolder(flags.pop("run"))
             if flags.pop("fresh", False):
-                folder.clear()
+                with folder.locked():
+                    folder.clear()
             command(RunSpec(**flags), folder)
 
         parameters = [

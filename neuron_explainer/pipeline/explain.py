@@ -34,11 +34,15 @@ MAX_CONCURRENT = 16
 
 @dataclass(frozen=True, slots=True)
 class Method:
-    """How a unit is explained and scored, and the name of the choices behind it."""
+    """How a unit is explained and scored, and the choices behind it."""
 
     explainer: Explainer
     scorer: Scorer
-    fingerprint: str
+    choices: Mapping[str, Any]
+
+    @property
+    def fingerprint(self) -> str:
+        return fingerprint(self.choices)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +63,7 @@ def make_method(spec: RunSpec, store: NeuronStore) -> Method:
     return Method(
         explainer=_named(explainers, spec.explainer, "--explainer"),
         scorer=SimulationScorer(simulator, spec.n_per_split, spec.n_resamples, spec.seed),
-        fingerprint=fingerprint(choices),
+        choices=choices,
     )
 
 
@@ -71,6 +75,7 @@ def explain(
     listen: Listener,
 ) -> None:
     """Explains the units that have no result of this method yet; each is written as it is done."""
+    results.use_method(method.fingerprint, method.choices)
     finished = results.finished(method.fingerprint)
     waiting = [neuron_id for neuron_id in neuron_ids if neuron_id not in finished]
     n_before = len(neuron_ids) - len(waiting)

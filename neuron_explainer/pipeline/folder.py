@@ -21,6 +21,7 @@ from typing import Any
 from neuron_explainer.errors import SpecMismatch, StoreError
 from neuron_explainer.pipeline.spec import flag_of
 from neuron_explainer.stores import atomic
+from neuron_explainer.stores.neuron_store import holds_store
 
 DEFAULT_RUN = Path("runs/default")
 
@@ -53,7 +54,7 @@ class RunFolder:
         return self.path / "run.json"
 
     def read_choices(self) -> dict[str, Any] | None:
-        """The choices that made the folder; None when nothing has been collected in it."""
+        """The choices of the collection, finished or not; None when none was begun."""
         try:
             choices: dict[str, Any] = json.loads(self._choices.read_text(encoding="utf-8"))
         except FileNotFoundError:
@@ -63,11 +64,14 @@ class RunFolder:
         return choices
 
     def claim(self, choices: Mapping[str, Any]) -> None:
-        """Makes the folder that of these choices; SpecMismatch when it is another's."""
+        """Makes the folder that of these choices; SpecMismatch when it holds another collection.
+
+        Choices that never came to a finished collection bind nobody.
+        """
         plain = json.loads(json.dumps(choices))  # as it reads back: tuples are lists
-        known = self.read_choices()
-        different = [name for name in plain if known is not None and known.get(name) != plain[name]]
-        if known is not None and different:
+        known = (self.read_choices() if holds_store(self.store) else None) or plain
+        different = [name for name in plain if known.get(name) != plain[name]]
+        if different:
             difference = ", ".join(
                 f"{flag_of(name).removeprefix('--')} was {known.get(name)}, now {plain[name]}"
                 for name in different

@@ -25,7 +25,10 @@ from neuron_explainer.subject.model import Subject, load_subject
 from neuron_explainer.viewer.report import write_report
 from neuron_explainer.viewer.report_source import read_report_data
 
-PREVIEW_TOKENS = 32_768
+PREVIEW_WORK = 1.2e12
+"""Parameters × tokens of a first look: some seconds on two cores."""
+PREVIEW_TOKENS = (8_192, 32_768)
+"""Fewest, below which too few windows are left to score on; and most."""
 PREVIEW_WINDOWS_A_DOCUMENT = 4
 PREVIEW_NEURONS = 96
 REPORT_EVERY_S = 30.0
@@ -35,8 +38,9 @@ def run(spec: RunSpec, folder: RunFolder, listen: Listener) -> None:
     """Everything, from the model's name to the page; what is already in the folder is kept."""
     with folder.locked():
         subject, corpus = _open(spec)
-        if not holds_store(folder.store) and spec.n_tokens > 2 * PREVIEW_TOKENS:
-            preview(spec, subject, corpus, folder, listen)
+        n_preview = preview_tokens(subject)
+        if not holds_store(folder.store) and spec.n_tokens > 2 * n_preview:
+            preview(spec, n_preview, subject, corpus, folder, listen)
         store = collect(spec, subject, corpus, folder, listen)
         shutil.rmtree(folder.preview.path, ignore_errors=True)
         _explain_and_report(spec, store, folder, _Refreshing(folder, listen))
@@ -64,13 +68,26 @@ def report(folder: RunFolder, source: RunFolder | None = None, notice: str | Non
         write_report(folder.report, read_report_data(store, results, notice))
 
 
+def preview_tokens(subject: Subject) -> int:
+    """How much text a first look reads: less for a larger model."""
+    fewest, most = PREVIEW_TOKENS
+    n_parameters = sum(p.numel() for p in subject.model.base_model.parameters())
+    return round(min(most, max(fewest, PREVIEW_WORK / n_parameters)))
+
+
 def preview(
-    spec: RunSpec, subject: Subject, corpus: Corpus, folder: RunFolder, listen: Listener
+    spec: RunSpec,
+    n_tokens: int,
+    subject: Subject,
+    corpus: Corpus,
+    folder: RunFolder,
+    listen: Listener,
 ) -> None:
     """A first page within seconds, from a little of the text and a sample of the units."""
     little = replace(
         spec,
-        n_tokens=PREVIEW_TOKENS,
+        n_tokens=n_tokens,
+        n_a_band=1,  # few windows: those in a band are no random windows
         max_a_document=min(spec.max_a_document or PREVIEW_WINDOWS_A_DOCUMENT,
                            PREVIEW_WINDOWS_A_DOCUMENT),
         neurons=spec.neurons or str(PREVIEW_NEURONS),
@@ -87,7 +104,7 @@ def preview(
     store = collect(little, subject, corpus, folder.preview, pass_on)
     _explain(little, store, folder.preview, pass_on)
     notice = (
-        f"A first look, from {PREVIEW_TOKENS:,} of {spec.n_tokens:,} tokens and a sample of the "
+        f"A first look, from {n_tokens:,} of {spec.n_tokens:,} tokens and a sample of the "
         "neurons. The run is going on and replaces this page."
     )
     report(folder, source=folder.preview, notice=notice)

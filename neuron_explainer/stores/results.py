@@ -1,5 +1,6 @@
 """Explanations and their scores in sqlite: appended, never overwritten; one writer.
 
+    methods          each use of a way to explain and score, with its choices; the newest is current
     explanations     a claim about a unit, or the reason there is none
     scores           every metric of one scorer and simulator over one explanation
     scored_windows   what was simulated and what is true, window by window (zlib'ed JSON)
@@ -13,7 +14,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -29,6 +30,12 @@ from neuron_explainer.records.score import Score, ScoredSimulation, ScoredWindow
 from neuron_explainer.records.simulation import SequenceSimulation
 
 SCHEMA = """
+CREATE TABLE IF NOT EXISTS methods (
+    id INTEGER PRIMARY KEY,
+    fingerprint TEXT NOT NULL,
+    choices TEXT NOT NULL,
+    used_at TEXT NOT NULL
+);
 CREATE TABLE IF NOT EXISTS explanations (
     id INTEGER PRIMARY KEY,
     fingerprint TEXT NOT NULL,
@@ -126,6 +133,14 @@ class Results:
     ) -> None:
         self._connection.close()
 
+    def use_method(self, fingerprint: str, choices: Mapping[str, Any]) -> None:
+        """Makes a method the current one: what readers show when they are not told which."""
+        with self._connection:
+            self._connection.execute(
+                "INSERT INTO methods (fingerprint, choices, used_at) VALUES (?, ?, ?)",
+                (fingerprint, json.dumps(choices, sort_keys=True), _now()),
+            )
+
     def add_explained(
         self, fingerprint: str, explanation: Explanation, scored: ScoredSimulation
     ) -> None:
@@ -166,10 +181,10 @@ class Results:
         )
         return {NeuronId(*row) for row in rows}
 
-    def latest_fingerprint(self) -> str:
-        """Of the newest result; StoreError when there is none."""
+    def current_method(self) -> str:
+        """Fingerprint of the method used last; StoreError when there is none."""
         row = self._connection.execute(
-            "SELECT fingerprint FROM explanations ORDER BY id DESC LIMIT 1"
+            "SELECT fingerprint FROM methods ORDER BY id DESC LIMIT 1"
         ).fetchone()
         if row is None:
             raise StoreError("no neuron is explained yet; run `explain` first")
@@ -193,15 +208,10 @@ class Results:
                 )
 
     def newest(self, neuron_id: NeuronId) -> tuple[UnitResult | None, tuple[ScoredWindow, ...]]:
-        """A unit's latest result and what was simulated for it; None and () without one."""
-        row = self._connection.execute(
-            "SELECT fingerprint FROM explanations WHERE layer_index = ? AND neuron_index = ? "
-            "ORDER BY id DESC LIMIT 1",
-            (neuron_id.layer_index, neuron_id.neuron_index),
-        ).fetchone()
-        if row is None:
-            return None, ()
-        return next(self.units(row[0], neuron_id)), self.windows(row[0], neuron_id)
+        """A unit's result by the current method and what was simulated; None and () without."""
+        fingerprint = self.current_method()
+        unit = next(self.units(fingerprint, neuron_id), None)
+        return unit, self.windows(fingerprint, neuron_id)
 
     def windows(self, fingerprint: str, neuron_id: NeuronId) -> tuple[ScoredWindow, ...]:
         """What was simulated for a unit's explanation; empty when it has none."""
@@ -226,7 +236,7 @@ class Results:
             "prompt_version, text, reason, created_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 fingerprint, neuron_id.layer_index, neuron_id.neuron_index, *made_by,
-                text, reason, datetime.now(UTC).isoformat(timespec="seconds"),
+                text, reason, _now(),
             ),
         )  # fmt: skip
         assert cursor.lastrowid is not None
@@ -245,6 +255,10 @@ class Results:
             if is_headline:
                 headline, simulator = name, made_by
         return scores, headline, simulator
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def _pack_windows(windows: tuple[ScoredWindow, ...]) -> bytes:

@@ -71,7 +71,7 @@ def load_subject(name: str = BUNDLED, *, dtype: str = "auto", device: str = "aut
     """
     torch_device = _resolve_device(device)
     torch_dtype = _resolve_dtype(dtype, torch_device)
-    location = str(BUNDLED_FOLDER) if name == BUNDLED else name
+    location = str(BUNDLED_FOLDER if name == BUNDLED else Path(name).expanduser())
     if "/" in name and name.startswith((".", "/", "~")) and not Path(name).expanduser().is_dir():
         raise SubjectError(f"no model folder at {name}")
     try:
@@ -87,7 +87,7 @@ def load_subject(name: str = BUNDLED, *, dtype: str = "auto", device: str = "aut
                 ignore_mismatched_sizes=True,  # reported, and refused below
                 output_loading_info=True,
             )
-    except (OSError, ValueError, SafetensorError) as error:
+    except (OSError, ValueError, KeyError, SafetensorError) as error:
         raise SubjectError(f"cannot load model {name!r}: {_first_line(error)}") from error
     model, report = loaded
     _require_all_weights(name, report)
@@ -97,6 +97,11 @@ def load_subject(name: str = BUNDLED, *, dtype: str = "auto", device: str = "aut
 
 def make_subject(name: str, model: PreTrainedModel, tokenizer: SubjectTokenizer) -> Subject:
     """A subject from a model already in memory; it is put in evaluation mode."""
+    n_embeddings: int = model.config.vocab_size
+    if tokenizer.n_tokens > n_embeddings:
+        raise SubjectError(
+            f"{name}: the tokenizer has {tokenizer.n_tokens} tokens, the model knows {n_embeddings}"
+        )
     model.train(False)
     return Subject(name, model, tokenizer, find_architecture(model.config))
 

@@ -21,8 +21,8 @@ N_SHOWN = 6
 
 
 def read_report_data(store: NeuronStore, results: Results, notice: str | None = None) -> ReportData:
-    """The newest method's results, every unit once."""
-    fingerprint = results.latest_fingerprint()
+    """The current method's results, every unit once."""
+    fingerprint = results.current_method()
     units = list(results.units(fingerprint))
     scored = sorted(
         (unit for unit in units if unit.score is not None and unit.score.value is not None),

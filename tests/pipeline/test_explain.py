@@ -17,7 +17,7 @@ from neuron_explainer.pipeline.events import (
     UnitExplained,
 )
 from neuron_explainer.pipeline.explain import MAX_CONCURRENT, Method, explain, make_method
-from neuron_explainer.pipeline.spec import RunSpec
+from neuron_explainer.pipeline.spec import RunSpec, fingerprint
 from neuron_explainer.records.explanation import Explanation
 from neuron_explainer.records.neuron import NeuronId, NeuronRecord
 from neuron_explainer.scoring.simulation import SimulationScorer
@@ -31,6 +31,7 @@ from tests.tiny_stores import collect_into
 
 SPEC = RunSpec(n_resamples=20)
 PLAN = CollectPlan(n_ctx=16, block_size=64, n_random=32, n_boundary_windows=60)
+F = fingerprint({"name": "f"})
 REASONS = {NeuronId(0, 3): "dead unit: never active", NeuronId(1, 5): "refused"}
 
 
@@ -50,11 +51,11 @@ def results(tmp_path: Path) -> Iterator[Results]:
 def make_fake(store: NeuronStore, name: str = "f") -> tuple[FakeExplainer, Method]:
     explainer = FakeExplainer(store.read_token_lookup, REASONS)
     scorer = SimulationScorer(TokenLookupSimulator(), n_resamples=20)
-    return explainer, Method(explainer, scorer, name)
+    return explainer, Method(explainer, scorer, {"name": name})
 
 
 def found(results: Results, name: str = "f") -> dict[NeuronId, UnitResult]:
-    units = list(results.units(name))
+    units = list(results.units(fingerprint({"name": name})))
     assert len({unit.neuron_id for unit in units}) == len(units)
     return {unit.neuron_id: unit for unit in units}
 
@@ -75,7 +76,7 @@ def test_every_unit_has_an_explanation_and_scores_or_a_reason(
         else:
             assert unit.text == f"claim {neuron_id}"
             assert unit.score is not None
-            assert len(results.windows("f", neuron_id)) == 10
+            assert len(results.windows(F, neuron_id)) == 10
 
 
 def test_finished_units_are_not_explained_again(store: NeuronStore, results: Results) -> None:
@@ -101,6 +102,16 @@ def test_another_method_explains_the_units_again_and_the_old_results_stay(
     assert found(results, "g") == before
 
 
+def test_the_method_used_last_is_the_current_one_even_when_all_was_finished(
+    store: NeuronStore, results: Results
+) -> None:
+    ids = list(store.neuron_ids())[:2]
+    for name in ("f", "g", "f"):
+        _, method = make_fake(store, name)
+        explain(method, store, results, ids, FakeListener())
+        assert results.current_method() == method.fingerprint
+
+
 @pytest.mark.parametrize("n_before", [1, 8, 23])
 def test_an_interrupted_stage_goes_on_to_the_results_of_an_undisturbed_one(
     store: NeuronStore, results: Results, tmp_path: Path, n_before: int
@@ -117,7 +128,7 @@ def test_an_interrupted_stage_goes_on_to_the_results_of_an_undisturbed_one(
             ids,
             FakeListener(fail_at=(UnitExplained, n_before)),
         )
-    finished = results.finished("f")
+    finished = results.finished(F)
     assert len(finished) == n_before
     explainer, method = make_fake(store)
     explain(method, store, results, ids, FakeListener())
@@ -138,8 +149,8 @@ def test_a_bug_in_an_explainer_ends_the_stage_and_is_no_result(
     method = replace(make_fake(store)[1], explainer=Broken(store.read_token_lookup))
     with pytest.raises(ZeroDivisionError):
         explain(method, store, results, ids, FakeListener())
-    assert ids[-1] not in results.finished("f")
-    assert len(results.finished("f")) >= len(ids) - MAX_CONCURRENT
+    assert ids[-1] not in results.finished(F)
+    assert len(results.finished(F)) >= len(ids) - MAX_CONCURRENT
 
 
 def test_the_listener_hears_each_unit_once_and_the_counts(

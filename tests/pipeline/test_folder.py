@@ -11,6 +11,7 @@ import pytest
 
 from neuron_explainer.errors import SpecMismatch, StoreError
 from neuron_explainer.pipeline.folder import RunFolder
+from neuron_explainer.stores.neuron_store import MANIFEST
 
 CHOICES: dict[str, Any] = {"n_tokens": 100, "seed": 0, "layers": (0, 1), "model": "Größe"}
 HOLD_THE_LOCK = """
@@ -52,6 +53,7 @@ def test_other_choices_are_refused_with_what_differs(
     folder: RunFolder, changes: dict[str, Any], difference: str
 ) -> None:
     folder.claim(CHOICES)
+    write(folder.store / MANIFEST)
     with pytest.raises(SpecMismatch) as raised:
         folder.claim({**CHOICES, **changes})
     assert difference in str(raised.value)
@@ -59,9 +61,16 @@ def test_other_choices_are_refused_with_what_differs(
     folder.claim(CHOICES)
 
 
+def test_choices_that_came_to_no_collection_bind_nobody(folder: RunFolder) -> None:
+    folder.claim(CHOICES)
+    folder.claim({**CHOICES, "seed": 1})
+    assert folder.read_choices() == {**CHOICES, "layers": [0, 1], "seed": 1}
+
+
 @pytest.mark.parametrize("text", ["", "{"])
 def test_damaged_choices_are_named(folder: RunFolder, text: str) -> None:
     folder.claim(CHOICES)
+    write(folder.store / MANIFEST)
     (folder.path / "run.json").write_text(text)
     with pytest.raises(StoreError, match=r"run\.json is damaged; use --fresh"):
         folder.claim(CHOICES)

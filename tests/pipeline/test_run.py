@@ -72,9 +72,9 @@ def write_corpus(path: Path, n_documents: int) -> None:
 
 
 def everything(folder: RunFolder) -> Everything:
-    """Every result of the newest method, with its windows."""
+    """Every result of the current method, with its windows."""
     with Results(folder.results, read_only=True) as results:
-        name = results.latest_fingerprint()
+        name = results.current_method()
         return [(unit, results.windows(name, unit.neuron_id)) for unit in results.units(name)]
 
 
@@ -167,13 +167,17 @@ def test_a_run_interrupted_while_collecting_goes_on_to_the_same_store(
 
 
 def test_the_stages_one_by_one_give_what_they_give_together(
-    spec: RunSpec, finished: RunFolder, folder: RunFolder
+    spec: RunSpec, folder: RunFolder, tmp_path: Path
 ) -> None:
-    run_collect(spec, folder, FakeListener())
+    seeded = replace(spec, seed=5, neurons="9")
+    together = RunFolder(tmp_path / "together")
+    run(seeded, together, FakeListener())
+    run_collect(seeded, folder, FakeListener())
     assert not folder.results.exists()
-    run_explain(replace(RunSpec(), n_resamples=spec.n_resamples), folder, FakeListener())
-    assert everything(folder) == everything(finished)
-    assert folder.report.read_bytes() == finished.report.read_bytes()
+    later = RunSpec(neurons="9", n_resamples=spec.n_resamples)  # the seed is the folder's
+    run_explain(later, folder, FakeListener())
+    assert everything(folder) == everything(together)
+    assert folder.report.read_bytes() == together.report.read_bytes()
 
 
 def test_some_neurons_first_and_then_all_give_what_all_at_once_give(
@@ -231,6 +235,10 @@ def test_another_method_is_added_to_the_folder(
     run(replace(spec, n_per_split=4), copy, FakeListener())
     assert n_rows(copy)[0] == 2 * n_rows(finished)[0]
     assert len(everything(copy)) == N_UNITS
+    run(spec, copy, FakeListener())  # the first method again: its results, and its page
+    assert n_rows(copy)[0] == 2 * n_rows(finished)[0]
+    assert everything(copy) == everything(finished)
+    assert copy.report.read_bytes() == finished.report.read_bytes()
 
 
 def test_a_cleared_folder_is_filled_anew_beside_what_is_not_the_runs(
@@ -253,7 +261,7 @@ def test_windows_longer_than_the_model_reads_are_refused(spec: RunSpec, folder: 
 def test_a_large_run_shows_a_first_page_and_comes_to_the_same_results(
     spec: RunSpec, finished: RunFolder, folder: RunFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(run_module, "PREVIEW_TOKENS", 5000)
+    monkeypatch.setattr(run_module, "PREVIEW_TOKENS", (5000, 5000))
     monkeypatch.setattr(run_module, "PREVIEW_NEURONS", 9)
     pages: list[str] = []
 
@@ -281,7 +289,7 @@ def test_a_large_run_shows_a_first_page_and_comes_to_the_same_results(
 def test_a_preview_of_long_documents_has_text_for_both_parts(
     spec: RunSpec, folder: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(run_module, "PREVIEW_TOKENS", 2000)
+    monkeypatch.setattr(run_module, "PREVIEW_TOKENS", (2000, 2000))
     rng = random.Random(0)
     texts = (" ".join(f"{rng.random()}" for _ in range(150)) for _ in range(40))  # ~2,900 tokens
     corpus = tmp_path / "long.jsonl"

@@ -119,19 +119,24 @@ def test_what_is_written_again_is_added_and_the_old_stays(path: Path) -> None:
         assert [unit.text for unit in results.units("old")] == ["commas"]
         assert [unit.text for unit in results.units("new")] == ["full stops"]
         assert results.windows("old", UNIT) == (scored_window(),)
-        assert results.latest_fingerprint() == "new"
 
 
-def test_the_newest_result_of_a_unit_is_the_one_written_last(path: Path) -> None:
+def test_the_newest_result_of_a_unit_is_that_of_the_method_used_last(path: Path) -> None:
     with Results(path) as results:
+        results.use_method("one", {"n_per_split": 5})
         results.add_explained("one", claim("commas"), scored())
+        results.use_method("two", {"n_per_split": 4})
+        assert results.newest(UNIT) == (None, ())
         results.add_explained("two", claim("full stops"), scored(scored_window(("x", "y"))))
-        results.add_explained("three", claim("dashes", NeuronId(0, 0)), scored())
         unit, windows = results.newest(UNIT)
         assert unit is not None
         assert unit.text == "full stops"
         assert windows == (scored_window(("x", "y")),)
-        assert results.newest(NeuronId(0, 1)) == (None, ())
+        results.use_method("one", {"n_per_split": 5})
+        unit, windows = results.newest(UNIT)
+        assert unit is not None
+        assert unit.text == "commas"
+        assert windows == (scored_window(),)
 
 
 def test_units_come_by_layer_and_unit_whatever_the_order_of_writing(path: Path) -> None:
@@ -176,4 +181,4 @@ def test_a_run_without_results_says_what_to_do(path: Path) -> None:
         Results(path, read_only=True)
     assert not path.exists()
     with Results(path) as results, pytest.raises(StoreError, match="no neuron is explained yet"):
-        results.latest_fingerprint()
+        results.current_method()

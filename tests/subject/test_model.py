@@ -11,9 +11,10 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from neuron_explainer.errors import SubjectError, UsageError
-from neuron_explainer.subject.model import BUNDLED_FOLDER, Subject, load_subject
+from neuron_explainer.subject.model import BUNDLED_FOLDER, Subject, load_subject, make_subject
 from neuron_explainer.subject.source import SubjectSource
-from tests.tiny_models import save_tiny_model, tiny_gpt2, tiny_subject
+from neuron_explainer.subject.tokens import SubjectTokenizer
+from tests.tiny_models import byte_tokenizer, save_tiny_model, tiny_gpt2, tiny_subject
 
 WEIGHT = "transformer.h.1.mlp.c_fc.weight"
 
@@ -154,9 +155,17 @@ def test_a_device_that_is_unknown_or_not_here_is_refused(folder: Path, device: s
 def test_loading_prints_nothing_and_leaves_the_loaders_logging_as_it_was(
     folder: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    level = logging.getLogger("transformers").level
+    logger = logging.getLogger("transformers")
+    logger.setLevel(logging.WARNING)
     change_weights(folder, {WEIGHT: None})
     capfd.readouterr()
     refusal(folder)
     assert capfd.readouterr() == ("", "")
-    assert logging.getLogger("transformers").level == level
+    assert logger.level == logging.WARNING
+
+
+def test_a_tokenizer_with_more_tokens_than_the_model_is_refused() -> None:
+    model = tiny_gpt2()
+    model.config.vocab_size = 100
+    with pytest.raises(SubjectError, match="the tokenizer has 257 tokens, the model knows 100"):
+        make_subject("small", model, SubjectTokenizer(byte_tokenizer()))

@@ -80,15 +80,12 @@ def test_nothing_is_cut_or_padded_whatever_the_tokenizer_was_set_to() -> None:
 
 
 def test_pieces_that_would_show_alike_are_told_apart() -> None:
-    e_acute = byte_tokenizer().backend_tokenizer.get_vocab()["é"]  # the byte 0xE9
-    vocabulary = byte_tokenizer().backend_tokenizer.get_vocab()
-    pieces = ["<0xE9>", f"<0xE9><{e_acute}>", "<0xE9><258>", "<0xE9><260>"]
-    extended = {**vocabulary, **{piece: 257 + i for i, piece in enumerate(pieces)}}
+    vocabulary = byte_tokenizer().backend_tokenizer.get_vocab()  # é stands for the byte 0xE9
+    extended = {**vocabulary, "<0xE9><258>": 257, "<0xE9>": 258, "<0xE9><258><258>": 259}
     backend = Tokenizer(models.BPE(vocab=extended, merges=[]))
-    display = SubjectTokenizer(
-        PreTrainedTokenizerFast(tokenizer_object=backend, eos_token="a")
-    ).display
-    assert len(set(display)) == len(display) == 261
+    wrapped = PreTrainedTokenizerFast(tokenizer_object=backend, eos_token="a")
+    display = SubjectTokenizer(wrapped).display
+    assert len(set(display)) == len(display) == 260
 
 
 def test_a_tokenizer_without_a_separator_is_refused() -> None:
