@@ -8,7 +8,7 @@ import json
 import logging
 import sys
 from dataclasses import asdict
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -23,6 +23,10 @@ from neuron_explainer.cli_options import (
 from neuron_explainer.errors import NeuronExplainerError, UsageError
 from neuron_explainer.pipeline.folder import DEFAULT_RUN, RunFolder
 from neuron_explainer.pipeline.spec import RunSpec
+from neuron_explainer.records.neuron import NeuronId
+
+if TYPE_CHECKING:
+    from neuron_explainer.pipeline.summary import RunSummary
 
 app = typer.Typer(
     name="neuron-explainer",
@@ -52,8 +56,7 @@ def run(spec: RunSpec, folder: RunFolder) -> None:
     console.print(f"Explaining the neurons of [bold]{spec.model}[/] on {spec.corpus}")
     with ProgressDisplay(console) as display:
         run_everything(spec, folder, display)
-    _print_scores(folder)
-    _print_next_steps(spec, folder)
+    _print_next_steps(spec, folder, _print_scores(folder).best or NeuronId(0, 0))
 
 
 @app.command()
@@ -99,7 +102,6 @@ def show(
 ) -> None:
     """One neuron: explanation, score with its parts, windows with the activations coloured."""
     from neuron_explainer.cli_display import print_neuron
-    from neuron_explainer.records.neuron import NeuronId
     from neuron_explainer.stores.neuron_store import NeuronStore
     from neuron_explainer.stores.results import Results
 
@@ -141,7 +143,7 @@ def _fail(error: NeuronExplainerError, code: int) -> None:
     sys.exit(code)
 
 
-def _print_scores(folder: RunFolder, *, as_json: bool = False) -> None:
+def _print_scores(folder: RunFolder, *, as_json: bool = False) -> RunSummary:
     from neuron_explainer.cli_display import print_summary
     from neuron_explainer.pipeline.summary import summarize_run
     from neuron_explainer.stores.results import Results
@@ -152,14 +154,15 @@ def _print_scores(folder: RunFolder, *, as_json: bool = False) -> None:
         print(json.dumps(asdict(summary), allow_nan=False))  # noqa: T201
     else:
         print_summary(console, summary)
+    return summary
 
 
-def _print_next_steps(spec: RunSpec, folder: RunFolder) -> None:
+def _print_next_steps(spec: RunSpec, folder: RunFolder, neuron_id: NeuronId) -> None:
     at = "" if folder.path == DEFAULT_RUN else f" --run {folder.path}"
     console.print(
         f"\nThe report: [bold]{folder.report}[/]\n\n"
         "What to try next\n"
-        f"  neuron-explainer show 2:417{at}\n"
+        f"  neuron-explainer show {neuron_id}{at}\n"
         f"  neuron-explainer scores{at}\n"
         "  neuron-explainer run --model gpt2 --tokens 200000 --run runs/gpt2   "
         "[dim]# GPT-2 small, from the hub[/]\n"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from types import TracebackType
 from typing import Self
 
+from rich import box
 from rich.console import Console
 from rich.markup import escape
 from rich.panel import Panel
@@ -150,9 +151,12 @@ def colour_activations(record: ActivationRecord, full: float) -> Text:
 
 def print_summary(console: Console, summary: RunSummary) -> None:
     """A row a layer, a row for all, and the reasons of what is not scored."""
-    table = Table(title="Scores: correlation of simulated and real activations, top-and-random")
+    table = Table(
+        title="Top-and-random scores: correlation of simulated and real activations",
+        box=box.SIMPLE_HEAD,
+    )
     levels = [f"{level:.0%}" for level in QUANTILES]
-    for name in ("layer", "scored", "mean", *levels, "> 0.5", "random-only"):
+    for name in ("layer", "scored", "mean", *levels, "> 0.5", "random"):
         table.add_column(name, justify="right", no_wrap=True)
     for layer, row in summary.by_layer.items():
         table.add_row(str(layer), *_summary_cells(row))

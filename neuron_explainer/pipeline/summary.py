@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from neuron_explainer.records.neuron import NeuronId
 from neuron_explainer.records.score import GOOD_SCORE
 from neuron_explainer.stores.results import UnitResult
 
@@ -37,6 +38,8 @@ class RunSummary:
     by_layer: Mapping[int, ScoreSummary]
     unscored: Mapping[str, int]
     """Reason, up to its first colon -> units; most frequent first."""
+    best: NeuronId | None
+    """The unit with the highest score; None where nothing is scored."""
 
     def sentence(self) -> str:
         """One line for a person."""
@@ -62,7 +65,13 @@ def summarize_run(units: Iterable[UnitResult]) -> RunSummary:
         overall=_summarize(everyone),
         by_layer={layer: _summarize(by_layer[layer]) for layer in sorted(by_layer)},
         unscored=dict(reasons.most_common()),
+        best=_best(everyone),
     )
+
+
+def _best(units: list[UnitResult]) -> NeuronId | None:
+    scored = [(u.score.value, u.neuron_id) for u in units if u.score and u.score.value is not None]
+    return max(scored)[1] if scored else None
 
 
 def _summarize(units: list[UnitResult]) -> ScoreSummary:
