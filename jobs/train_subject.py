@@ -339,6 +339,8 @@ def recipe_from_flags(flags: argparse.Namespace) -> Recipe:
 def main() -> None:
     flags = parse_flags()
     torch.set_num_threads(flags.n_threads)
+    # Without this, compiled code adds up the embedding's gradient in whatever order threads come.
+    torch.use_deterministic_algorithms(True)
     model = train_subject(
         recipe_from_flags(flags),
         flags.corpus,

@@ -42,7 +42,9 @@ def describe(table: TokenLookupTable) -> str:
     if not ranked:
         return "no token in particular: no token of the fit text has a positive mean activation"
     floor = MIN_SHARE_OF_BEST * ranked[0][1]
-    names = list(dict.fromkeys(_name(token) for token, mean in ranked if mean >= floor))
+    tokens = [token for token, mean in ranked if mean >= floor]
+    words = {token.strip() for token in tokens if token.startswith(" ")}
+    names = list(dict.fromkeys(_name(token, token in words) for token in tokens))
     return "tokens such as " + ", ".join(names[:MAX_NAMED])
 
 
@@ -53,8 +55,13 @@ def _ranked(table: TokenLookupTable) -> list[tuple[str, float]]:
     return sorted(frequent or positive, key=lambda item: (-item[1], item[0]))
 
 
-def _name(token: str) -> str:
-    """A token as a reader wants it: quoted, without the leading space of a word."""
+def _name(token: str, is_word: bool) -> str:
+    """A token as a reader wants it: “two” for ` two`, “…ites” for a piece inside a word.
+
+    `is_word`: it is also among the tokens with a space before it, so it may stand alone.
+    """
+    if token[:1].islower() and not is_word:
+        return f"“…{token}”"
     if token.strip():
         return f"“{token.strip()}”"
     if "\n" not in token:
