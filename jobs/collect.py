@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 
 from neuron_explainer.cli_display import ProgressDisplay
-from neuron_explainer.cli_options import COLLECT_FIELDS, takes_spec
+from neuron_explainer.cli_options import COLLECT_FIELDS, run_program, takes_spec
 from neuron_explainer.pipeline.folder import RunFolder
 from neuron_explainer.pipeline.run import run_collect
 from neuron_explainer.pipeline.spec import RunSpec
@@ -23,4 +23,4 @@ def collect(spec: RunSpec, folder: RunFolder) -> None:
 
 
 if __name__ == "__main__":
-    typer.run(collect)
+    run_program(lambda: typer.run(collect))

@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 
 from neuron_explainer.cli_display import ProgressDisplay
-from neuron_explainer.cli_options import takes_spec
+from neuron_explainer.cli_options import run_program, takes_spec
 from neuron_explainer.pipeline.folder import RunFolder
 from neuron_explainer.pipeline.run import run
 from neuron_explainer.pipeline.spec import RunSpec
@@ -23,4 +23,4 @@ def explain_all(spec: RunSpec, folder: RunFolder) -> None:
 
 
 if __name__ == "__main__":
-    typer.run(explain_all)
+    run_program(lambda: typer.run(explain_all))

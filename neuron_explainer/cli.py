@@ -5,8 +5,6 @@
 from __future__ import annotations
 
 import json
-import logging
-import sys
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
@@ -18,9 +16,9 @@ from neuron_explainer.cli_options import (
     EXPLAIN_FIELDS,
     JsonOption,
     RunOption,
+    run_program,
     takes_spec,
 )
-from neuron_explainer.errors import NeuronExplainerError, UsageError
 from neuron_explainer.pipeline.folder import DEFAULT_RUN, RunFolder
 from neuron_explainer.pipeline.spec import RunSpec
 from neuron_explainer.records.neuron import NeuronId
@@ -127,20 +125,8 @@ def scores(run: RunOption = DEFAULT_RUN, as_json: JsonOption = False) -> None:
 
 
 def main() -> None:
-    """The entry point: an error of ours is one line; 2 for wrong usage, 1 for the rest."""
-    logging.basicConfig(level=logging.WARNING, format="%(message)s")
-    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # our own error says it in a line
-    try:
-        app()
-    except UsageError as error:
-        _fail(error, 2)
-    except NeuronExplainerError as error:
-        _fail(error, 1)
-
-
-def _fail(error: NeuronExplainerError, code: int) -> None:
-    Console(stderr=True).print("error:", str(error), style="red", markup=False, soft_wrap=True)
-    sys.exit(code)
+    """The entry point."""
+    run_program(app)
 
 
 def _print_scores(folder: RunFolder, *, as_json: bool = False) -> RunSummary:

@@ -1,9 +1,12 @@
-"""Flags made from the fields of RunSpec: same names, same defaults, in every command and job."""
+"""What every command and job shares: flags made from the fields of RunSpec, and how errors end."""
 
 from __future__ import annotations
 
 import functools
 import inspect
+import logging
+import os
+import sys
 import typing
 from collections.abc import Callable
 from dataclasses import fields
@@ -11,9 +14,15 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.console import Console
 
+from neuron_explainer.errors import NeuronExplainerError, UsageError
 from neuron_explainer.pipeline.folder import DEFAULT_RUN, RunFolder
 from neuron_explainer.pipeline.spec import COLLECT, EXPLAIN, RunSpec, flag_of
+
+# Before torch is imported: its idle threads sleep in place of spinning, so that another busy
+# process slows a run down by its share and not tenfold.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 COMMON = {"model", "corpus", "layers", "neurons", "n_tokens", "seed"}
 COLLECT_FIELDS = (*RunSpec().choices(COLLECT), "corpus", "device")
@@ -27,6 +36,18 @@ FreshOption = Annotated[
     bool, typer.Option("--fresh", help="Start the run folder over: what a run made in it is lost.")
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for a program to read.")]
+
+
+def run_program(call: Callable[[], None]) -> None:
+    """Runs a command line; an error of ours is one line, and exit code 2 for wrong usage, else 1."""
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # our own error says it in a line
+    try:
+        call()
+    except NeuronExplainerError as error:
+        message = f"error: {error}"
+        Console(stderr=True).print(message, style="red", markup=False, soft_wrap=True)
+        sys.exit(2 if isinstance(error, UsageError) else 1)
 
 
 def takes_spec(
