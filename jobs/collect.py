@@ -6,10 +6,9 @@ python jobs/collect.py --model gpt2 --corpus web.jsonl --tokens 10000000 --run r
 from __future__ import annotations
 
 import typer
-from rich.console import Console
 
 from neuron_explainer.cli_display import ProgressDisplay
-from neuron_explainer.cli_options import COLLECT_FIELDS, run_program, takes_spec
+from neuron_explainer.cli_options import COLLECT_FIELDS, console, run_program, takes_spec
 from neuron_explainer.pipeline.folder import RunFolder
 from neuron_explainer.pipeline.run import run_collect
 from neuron_explainer.pipeline.spec import RunSpec
@@ -18,7 +17,7 @@ from neuron_explainer.pipeline.spec import RunSpec
 @takes_spec(*COLLECT_FIELDS)
 def collect(spec: RunSpec, folder: RunFolder) -> None:
     """Read the text and record what every neuron responds to; `explain` goes on from there."""
-    with ProgressDisplay(Console()) as display:
+    with ProgressDisplay(console) as display:
         run_collect(spec, folder, display)
 
 

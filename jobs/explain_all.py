@@ -6,10 +6,9 @@ python jobs/explain_all.py --model gpt2 --tokens 2000000 --run runs/gpt2
 from __future__ import annotations
 
 import typer
-from rich.console import Console
 
 from neuron_explainer.cli_display import ProgressDisplay
-from neuron_explainer.cli_options import run_program, takes_spec
+from neuron_explainer.cli_options import console, run_program, takes_spec
 from neuron_explainer.pipeline.folder import RunFolder
 from neuron_explainer.pipeline.run import run
 from neuron_explainer.pipeline.spec import RunSpec
@@ -18,7 +17,7 @@ from neuron_explainer.pipeline.spec import RunSpec
 @takes_spec()
 def explain_all(spec: RunSpec, folder: RunFolder) -> None:
     """Collect, explain, simulate, score and report every neuron of a model."""
-    with ProgressDisplay(Console()) as display:
+    with ProgressDisplay(console) as display:
         run(spec, folder, display)
 
 

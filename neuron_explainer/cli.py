@@ -5,17 +5,18 @@
 from __future__ import annotations
 
 import json
+import shlex
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 
 from neuron_explainer.cli_options import (
     COLLECT_FIELDS,
     EXPLAIN_FIELDS,
     JsonOption,
     RunOption,
+    console,
     run_program,
     takes_spec,
 )
@@ -25,6 +26,8 @@ from neuron_explainer.records.neuron import NeuronId
 
 if TYPE_CHECKING:
     from neuron_explainer.pipeline.summary import RunSummary
+    from neuron_explainer.records.score import ScoredWindow
+    from neuron_explainer.stores.results import UnitResult
 
 app = typer.Typer(
     name="neuron-explainer",
@@ -38,7 +41,6 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-console = Console()
 
 
 @app.command()
@@ -51,7 +53,7 @@ def run(spec: RunSpec, folder: RunFolder) -> None:
     from neuron_explainer.cli_display import ProgressDisplay
     from neuron_explainer.pipeline.run import run as run_everything
 
-    console.print(f"Explaining the neurons of [bold]{spec.model}[/] on {spec.corpus}")
+    _print_plain(f"Explaining the neurons of {spec.model} on {spec.corpus}")
     with ProgressDisplay(console) as display:
         run_everything(spec, folder, display)
     _print_next_steps(spec, folder, _print_scores(folder).best or NeuronId(0, 0))
@@ -66,7 +68,7 @@ def collect(spec: RunSpec, folder: RunFolder) -> None:
 
     with ProgressDisplay(console) as display:
         run_collect(spec, folder, display)
-    console.print(f"next: neuron-explainer explain --run {folder.path}")
+    _print_plain(f"next: neuron-explainer explain{_run_flag(folder)}")
 
 
 @app.command()
@@ -88,14 +90,14 @@ def report(run: RunOption = DEFAULT_RUN) -> None:
 
     folder = RunFolder(run)
     write_page(folder)
-    console.print(str(folder.report))
+    _print_plain(str(folder.report))
 
 
 @app.command()
 def show(
     neuron: Annotated[str, typer.Argument(help="LAYER:NEURON, such as 2:417.")],
     run: RunOption = DEFAULT_RUN,
-    windows: Annotated[int, typer.Option("--windows", help="Windows to print.")] = 6,
+    n_windows: Annotated[int, typer.Option(min=1, help="Windows of each kind to print.")] = 3,
     as_json: JsonOption = False,
 ) -> None:
     """One neuron: explanation, score with its parts, windows with the activations coloured."""
@@ -105,8 +107,11 @@ def show(
 
     folder = RunFolder(run)
     record = NeuronStore(folder.store).read_neuron(NeuronId.parse(neuron))
-    with Results(folder.results, read_only=True) as results:
-        result, scored = results.newest(record.neuron_id)
+    result: UnitResult | None = None
+    scored: tuple[ScoredWindow, ...] = ()
+    if folder.results.exists():
+        with Results(folder.results, read_only=True) as results:
+            result, scored = results.newest(record.neuron_id)
     if as_json:
         answer = {
             "record": asdict(record),
@@ -115,7 +120,7 @@ def show(
         }
         print(json.dumps(answer, ensure_ascii=False, allow_nan=False))  # noqa: T201
     else:
-        print_neuron(console, record, result, scored, windows)
+        print_neuron(console, record, result, scored, n_windows)
 
 
 @app.command()
@@ -144,16 +149,23 @@ def _print_scores(folder: RunFolder, *, as_json: bool = False) -> RunSummary:
 
 
 def _print_next_steps(spec: RunSpec, folder: RunFolder, neuron_id: NeuronId) -> None:
-    at = "" if folder.path == DEFAULT_RUN else f" --run {folder.path}"
-    console.print(
-        f"\nThe report: [bold]{folder.report}[/]\n\n"
+    at = _run_flag(folder)
+    _print_plain(
+        f"\nThe report: {folder.report}\n\n"
         "What to try next\n"
         f"  neuron-explainer show {neuron_id}{at}\n"
         f"  neuron-explainer scores{at}\n"
-        "  neuron-explainer run --model gpt2 --tokens 200000 --run runs/gpt2   "
-        "[dim]# GPT-2 small, from the hub[/]\n"
-        f"  neuron-explainer run --corpus FOLDER --model {spec.model} --run runs/mine   "
-        "[dim]# your own text[/]",
-        highlight=False,
-        soft_wrap=True,
+        "  neuron-explainer run --model gpt2 --tokens 200000 --run runs/gpt2"
+        "   # GPT-2 small, from the hub\n"
+        f"  neuron-explainer run --model {shlex.quote(spec.model)} --corpus FOLDER --run runs/mine"
+        "   # your own text"
     )
+
+
+def _run_flag(folder: RunFolder) -> str:
+    return "" if folder.path == DEFAULT_RUN else f" --run {shlex.quote(str(folder.path))}"
+
+
+def _print_plain(text: str) -> None:
+    """As it is: nothing in a path is markup, and no line is broken."""
+    console.print(text, markup=False, highlight=False, soft_wrap=True)

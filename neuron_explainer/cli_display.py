@@ -34,6 +34,7 @@ from neuron_explainer.pipeline.summary import QUANTILES, RunSummary, ScoreSummar
 from neuron_explainer.records.neuron import ActivationRecord, NeuronRecord
 from neuron_explainer.records.score import RANDOM_ONLY, Score, ScoredWindow
 from neuron_explainer.stores.results import UnitResult
+from neuron_explainer.viewer.display import printable
 from neuron_explainer.viewer.report_data import label_of
 
 N_FIRST_SHOWN = 3
@@ -42,7 +43,7 @@ EMPTY_COLOUR = (38, 38, 38)
 
 
 class RateColumn(TextColumn):
-    """Items a second, over the whole stage so far."""
+    """Items a second."""
 
     def __init__(self) -> None:
         super().__init__("")
@@ -132,7 +133,7 @@ def print_neuron(
     if windows:
         console.print("[bold]Held-out windows[/], real above, simulated below")
         for subset in ("top", "random"):
-            for window in [w for w in windows if w.subset == subset][: max(1, n_windows // 2)]:
+            for window in [w for w in windows if w.subset == subset][:n_windows]:
                 _print_scored_window(console, window, record.max_activation)
     console.print("[bold]Top windows[/]")
     for top in record.top[:n_windows]:
@@ -144,7 +145,7 @@ def colour_activations(record: ActivationRecord, full: float) -> Text:
     """The window's text; the background runs from dark at 0 to orange at `full`."""
     text = Text()
     for token, activation in zip(record.tokens, record.activations, strict=True):
-        shown = token.replace("\n", "⏎").replace("\t", "⇥")
+        shown = printable(token).replace("\n", "⏎").replace("\t", "⇥")
         text.append(shown, style=_style(activation, full))
     return text
 

@@ -15,10 +15,14 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.logging import RichHandler
 
 from neuron_explainer.errors import NeuronExplainerError, UsageError
 from neuron_explainer.pipeline.folder import DEFAULT_RUN, RunFolder
 from neuron_explainer.pipeline.spec import COLLECT, EXPLAIN, RunSpec, flag_of
+
+console = Console()
+"""Where commands and jobs print."""
 
 # Before torch is imported: its idle threads sleep in place of spinning, so that another busy
 # process slows a run down by its share and not tenfold.
@@ -39,15 +43,26 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for a prog
 
 
 def run_program(call: Callable[[], None]) -> None:
-    """Runs a command line; an error of ours is one line, and exit code 2 for wrong usage, else 1."""
-    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    """Runs a command line; an error is one line, and exit code 2 for wrong usage, else 1.
+
+    What the package counts and leaves out (`logger.info`) is printed as it happens.
+    """
+    handler = RichHandler(console=console, show_time=False, show_level=False, show_path=False)
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[handler])
+    logging.getLogger("neuron_explainer").setLevel(logging.INFO)
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # our own error says it in a line
     try:
         call()
     except NeuronExplainerError as error:
-        message = f"error: {error}"
-        Console(stderr=True).print(message, style="red", markup=False, soft_wrap=True)
-        sys.exit(2 if isinstance(error, UsageError) else 1)
+        _fail(str(error), 2 if isinstance(error, UsageError) else 1)
+    except OSError as error:  # a full disk, a folder that may not be written
+        _fail(f"{error.strerror or error}: {error.filename or 'no file named'}", 1)
+
+
+def _fail(message: str, code: int) -> None:
+    console = Console(stderr=True)
+    console.print(f"error: {message}", style="red", markup=False, highlight=False, soft_wrap=True)
+    sys.exit(code)
 
 
 def takes_spec(
@@ -62,10 +77,7 @@ def takes_spec(
     def decorate(command: Callable[[RunSpec, RunFolder], None]) -> Callable[..., None]:
         @functools.wraps(command)
         def from_flags(**flags: Any) -> None:
-            folder = RunFolder(flags.pop("run"))
-            if flags.pop("fresh", False):
-                with folder.locked():
-                    folder.clear()
+            folder = RunFolder(flags.pop("run"), fresh=flags.pop("fresh", False))
             command(RunSpec(**flags), folder)
 
         parameters = [

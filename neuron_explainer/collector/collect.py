@@ -48,7 +48,7 @@ class Passes(NamedTuple):
             )
             for layer in self.source.layers
         }
-        self._run(FIT, drawn, lambda block, layer, acts: layers[layer].add(block, acts))
+        self._run(FIT, drawn, lambda block, layer, acts: layers[layer].add(layer, block, acts))
         return layers
 
     def record(self, fitted: dict[int, Fitted]) -> tuple[dict[int, RecordLayer], NDArray[np.int64]]:

@@ -182,6 +182,8 @@ def _parse_object(line: bytes, where: str) -> Mapping[str, object]:
         raise CorpusError(
             f"{where} is not JSON ({e.msg}, column {e.colno}); give one object a line"
         ) from e
+    except (ValueError, RecursionError) as e:  # a number or a nesting beyond reason
+        raise CorpusError(f"{where} cannot be read as JSON ({e})") from e
     if not isinstance(parsed, dict):
         raise CorpusError(f"{where} is not a JSON object; give one object a line")
     return parsed

@@ -58,9 +58,9 @@ class FitLayer:
         self.token_sums = TokenSums(coverage, n_vocabulary, n_units, device)
         self._maxima = torch.zeros(n_drawn, n_units, device=device)  # (drawn window, unit)
 
-    def add(self, block: Block, activations: Tensor) -> None:
-        """activations: (window, seq, unit)."""
-        self.token_sums.add(block.tokens, activations)
+    def add(self, layer: int, block: Block, activations: Tensor) -> None:
+        """activations: (window, seq, unit); SubjectError when one is not finite."""
+        _require_finite(layer, self.token_sums.add(block.tokens, activations))
         drawn = block.places >= 0
         if drawn.any():
             self._maxima[block.places[drawn]] = activations[drawn].amax(1).float()
@@ -85,11 +85,8 @@ class RecordLayer:
     def add(self, layer: int, block: Block, activations: Tensor) -> None:
         """activations: (window, seq, unit); SubjectError when one is not finite."""
         maxima = activations.amax(1).float()  # (window, unit)
-        if not maxima.isfinite().all():
-            raise SubjectError(
-                f"layer {layer} gave activations that are not finite; try --dtype float32"
-            )
-        self.moments.add(activations)
+        _require_finite(layer, maxima)
+        _require_finite(layer, self.moments.add(activations))
         self._add_random(block, activations)
         in_top = self._add_top(block, activations, maxima)
         hashes = self._hash(block.ids)
@@ -140,4 +137,12 @@ class RecordLayer:
             random_rows=stored(random_rows),
             random_ids=random_ids,
             moments=torch.stack(self.moments.moments(), dim=1).cpu().numpy(),
+        )
+
+
+def _require_finite(layer: int, values: Tensor) -> None:
+    """Of a block's sums or maxima: one activation that is not finite makes them so too."""
+    if not values.isfinite().all():
+        raise SubjectError(
+            f"layer {layer} gave activations that are not finite; try --dtype float32"
         )

@@ -53,14 +53,16 @@ class TokenSums:
         self._counts = torch.from_numpy(coverage.counts).to(device)
         self.sums = torch.zeros(n_rows + 1, n_units, dtype=torch.float64, device=device)
 
-    def add(self, tokens: Tensor, activations: Tensor) -> None:
-        """tokens: (batch, seq); activations: (batch, seq, unit)."""
+    def add(self, tokens: Tensor, activations: Tensor) -> Tensor:
+        """tokens: (batch, seq); activations: (batch, seq, unit) -> what was added, (row, unit)."""
         rows, order = self._row_of[tokens.flatten()].sort(stable=True)  # (token,)
         distinct, counts = rows.unique_consecutive(return_counts=True)
         flat = activations.reshape(len(order), -1).float()  # (token, unit)
         # One block holds few of each token, so float32 within it and float64 across blocks.
         offsets = counts.cumsum(0) - counts
-        self.sums[distinct] += F.embedding_bag(order, flat, offsets, mode="sum")
+        added = F.embedding_bag(order, flat, offsets, mode="sum")
+        self.sums[distinct] += added
+        return added
 
     def means(self) -> Tensor:
         """(row + 1, unit) float64; the mean over all tokens where a row never occurred."""

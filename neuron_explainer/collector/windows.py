@@ -75,7 +75,7 @@ def write_windows(
                 break
     finally:
         writer.close()
-    _require_both_parts(part_windows, writer.n_documents)
+    _require_both_parts(part_windows, writer.n_documents, counts.n_duplicates)
     counts.n_documents = writer.n_documents
     counts.n_windows = writer.n_windows
     counts.n_tokens = writer.n_tokens
@@ -130,10 +130,10 @@ def _unit_hash(seed: int, purpose: str, text: str) -> float:
     return int.from_bytes(digest.digest(), "big") / 2**64
 
 
-def _require_both_parts(part_windows: dict[bool, int], n_documents: int) -> None:
+def _require_both_parts(part_windows: dict[bool, int], n_documents: int, n_duplicates: int) -> None:
     if all(part_windows.values()):
         return
     raise CorpusError(
-        f"{n_documents} document(s) are too few to fit on some and record others; "
-        "give a corpus of more documents, or more --tokens"
+        f"{n_documents:,} different document(s) (and {n_duplicates:,} duplicates) are too few to "
+        "fit on some and record others; give a corpus of more documents, or more --tokens"
     )

@@ -37,10 +37,13 @@ class TokenLookupExplainer:
 
 
 def describe(table: TokenLookupTable) -> str:
-    """The tokens with the largest means, in words, best first."""
+    """The tokens with the largest means, in words, best first.
+
+    CannotExplain when no token has a positive one.
+    """
     ranked = _ranked(table)
     if not ranked:
-        return "no token in particular: no token of the fit text has a positive mean activation"
+        raise CannotExplain("no token has a positive mean activation on the fit text")
     floor = MIN_SHARE_OF_BEST * ranked[0][1]
     tokens = [token for token, mean in ranked if mean >= floor]
     words = {token.strip() for token in tokens if token.startswith(" ")}

@@ -30,8 +30,11 @@ async def map_bounded(
             if not running:
                 return
             done, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
-            for future in done:
+            failed = [future for future in done if future.cancelled() or future.exception()]
+            for future in done.difference(failed):  # what is done is not lost to another's error
                 yield future.result()
+            for future in failed:
+                future.result()
     finally:
         for future in running:
             future.cancel()

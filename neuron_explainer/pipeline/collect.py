@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 from typing import Any
 
 from neuron_explainer.collector.collect import collect_units
-from neuron_explainer.collector.corpus import Corpus
+from neuron_explainer.collector.corpus import Corpus, open_corpus
 from neuron_explainer.collector.windows import write_windows
 from neuron_explainer.errors import UsageError
 from neuron_explainer.pipeline.events import (
@@ -24,26 +25,42 @@ from neuron_explainer.stores.neuron_store import (
     holds_store,
 )
 from neuron_explainer.stores.windows import RECORD, WindowTable
-from neuron_explainer.subject.model import Subject
+from neuron_explainer.subject.model import Subject, load_subject
 from neuron_explainer.subject.source import SubjectSource
 
 
-def collect(
-    spec: RunSpec, subject: Subject, corpus: Corpus, folder: RunFolder, listen: Listener
-) -> NeuronStore:
+@dataclass(frozen=True, slots=True)
+class Material:
+    """What a collection is made of, opened, and the content behind its names."""
+
+    subject: Subject
+    corpus: Corpus
+    subject_hash: str
+    corpus_hash: str
+
+
+def open_material(spec: RunSpec) -> Material:
+    """The corpus first: a wrong path is known before a model is loaded."""
+    corpus = open_corpus(spec.corpus, text_field=spec.text_field)
+    subject = load_subject(spec.model, dtype=spec.dtype, device=spec.device)
+    return Material(subject, corpus, subject.content_hash(), corpus.content_hash())
+
+
+def collect(spec: RunSpec, material: Material, folder: RunFolder, listen: Listener) -> NeuronStore:
     """The store of these choices: made now, or the one that is already there.
 
     SpecMismatch when the folder was made with other choices.
     """
-    choices = resolve_choices(spec, subject, corpus)
+    choices = resolve_choices(spec, material)
     folder.claim(choices)
     if not holds_store(folder.store):
-        _write_store(spec, subject, corpus, folder, fingerprint(choices), listen)
+        _write_store(spec, material, folder, fingerprint(choices), listen)
     return NeuronStore(folder.store)
 
 
-def resolve_choices(spec: RunSpec, subject: Subject, corpus: Corpus) -> dict[str, Any]:
+def resolve_choices(spec: RunSpec, material: Material) -> dict[str, Any]:
     """What the collection depends on: flags as they resolve, and the content behind the names."""
+    subject = material.subject
     if spec.n_ctx > subject.n_ctx:
         raise UsageError(
             f"--n-ctx {spec.n_ctx}: {subject.name} reads at most {subject.n_ctx} tokens"
@@ -52,19 +69,15 @@ def resolve_choices(spec: RunSpec, subject: Subject, corpus: Corpus) -> dict[str
         **spec.choices("collect"),
         "dtype": subject.dtype,
         "layers": parse_layers(spec.layers, subject.n_layers),
-        "weights": subject.weights_hash(),
-        "corpus": corpus.content_hash(),
+        "model_content": material.subject_hash,
+        "corpus": material.corpus_hash,
     }
 
 
 def _write_store(
-    spec: RunSpec,
-    subject: Subject,
-    corpus: Corpus,
-    folder: RunFolder,
-    name: str,
-    listen: Listener,
+    spec: RunSpec, material: Material, folder: RunFolder, name: str, listen: Listener
 ) -> None:
+    subject, corpus = material.subject, material.corpus
     source = SubjectSource(subject, parse_layers(spec.layers, subject.n_layers))
     writer = StoreWriter(folder.store)
     listen(StageStarted("tokenise", spec.n_tokens, "tokens"))
@@ -79,7 +92,8 @@ def _write_store(
         StageFinished(
             "tokenise",
             f"{counts.n_tokens:,} tokens in {counts.n_windows:,} windows of "
-            f"{counts.n_documents:,} documents; {counts.n_duplicates:,} exact duplicates dropped",
+            f"{counts.n_documents:,} documents; {counts.n_duplicates:,} exact duplicates dropped"
+            + ("" if counts.n_tokens >= spec.n_tokens else "; the corpus holds no more"),
         )
     )
     table = WindowTable(writer.windows_folder)
@@ -96,7 +110,7 @@ def _write_store(
         n_units=source.n_units,
         n_ctx=spec.n_ctx,
         corpus=corpus.name,
-        corpus_hash=corpus.content_hash(),
+        corpus_hash=material.corpus_hash,
         n_documents=counts.n_documents,
         n_duplicates=counts.n_duplicates,
         n_windows=counts.n_windows,

@@ -4,6 +4,7 @@ run.json          the choices of the collection, resolved; a folder is never mix
 store/            stores/neuron_store.py
 results.sqlite    stores/results.py
 report.html       viewer/report.py
+.preview/         a run of its own on a little of the text, while the real one is collected
 .lock             held by the one process that writes
 """
 
@@ -31,6 +32,8 @@ class RunFolder:
     """Paths of one run."""
 
     path: Path
+    fresh: bool = False
+    """Start over, once it is known that the new run can start."""
 
     @property
     def store(self) -> Path:
@@ -47,7 +50,7 @@ class RunFolder:
     @property
     def preview(self) -> RunFolder:
         """A run of its own, on a little of the text; gone once the real one is done."""
-        return RunFolder(self.path / "preview")
+        return RunFolder(self.path / ".preview")
 
     @property
     def _choices(self) -> Path:
@@ -70,6 +73,11 @@ class RunFolder:
         """
         plain = json.loads(json.dumps(choices))  # as it reads back: tuples are lists
         known = (self.read_choices() if holds_store(self.store) else None) or plain
+        if holds_store(self.store) and known is plain:
+            raise SpecMismatch(
+                f"{self.path} holds a collection without its run.json; "
+                "use --run with another folder, or --fresh to start this one over"
+            )
         different = [name for name in plain if known.get(name) != plain[name]]
         if different:
             difference = ", ".join(
@@ -84,7 +92,12 @@ class RunFolder:
         atomic.write_text(self._choices, text + "\n")
 
     def clear(self) -> None:
-        """Removes what a run made, and nothing else that may lie in the folder."""
+        """Removes what a run made, and nothing else that may lie in the folder.
+
+        StoreError when there is a `store` that no run made.
+        """
+        if self.store.exists() and not (holds_store(self.store) or self._choices.exists()):
+            raise StoreError(f"{self.store} was not made by a run; use --run with another folder")
         for path in (self.store, self.preview.path):
             shutil.rmtree(path, ignore_errors=True)
         for path in (self._choices, self.report):
@@ -95,7 +108,10 @@ class RunFolder:
     @contextmanager
     def locked(self) -> Iterator[None]:
         """One writer at a time; the lock goes with the process, however it ends."""
-        self.path.mkdir(parents=True, exist_ok=True)
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except (FileExistsError, NotADirectoryError) as error:
+            raise StoreError(f"{self.path} is not a folder; use --run with another one") from error
         with (self.path / ".lock").open("w") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -6,8 +6,7 @@ import shutil
 import time
 from dataclasses import replace
 
-from neuron_explainer.collector.corpus import Corpus, open_corpus
-from neuron_explainer.pipeline.collect import collect
+from neuron_explainer.pipeline.collect import Material, collect, open_material, resolve_choices
 from neuron_explainer.pipeline.events import (
     Event,
     Listener,
@@ -18,10 +17,10 @@ from neuron_explainer.pipeline.events import (
 )
 from neuron_explainer.pipeline.explain import explain, make_method
 from neuron_explainer.pipeline.folder import RunFolder
-from neuron_explainer.pipeline.spec import RunSpec, choose_neurons
+from neuron_explainer.pipeline.spec import RunSpec, choose_neurons, parse_layers
 from neuron_explainer.stores.neuron_store import NeuronStore, holds_store
 from neuron_explainer.stores.results import Results
-from neuron_explainer.subject.model import Subject, load_subject
+from neuron_explainer.subject.model import Subject
 from neuron_explainer.viewer.report import write_report
 from neuron_explainer.viewer.report_source import read_report_data
 
@@ -36,12 +35,13 @@ REPORT_EVERY_S = 30.0
 
 def run(spec: RunSpec, folder: RunFolder, listen: Listener) -> None:
     """Everything, from the model's name to the page; what is already in the folder is kept."""
+    spec.require_scorable()
     with folder.locked():
-        subject, corpus = _open(spec)
-        n_preview = preview_tokens(subject)
+        material = _start(spec, folder)
+        n_preview = preview_tokens(material.subject)
         if not holds_store(folder.store) and spec.n_tokens > 2 * n_preview:
-            preview(spec, n_preview, subject, corpus, folder, listen)
-        store = collect(spec, subject, corpus, folder, listen)
+            preview(spec, n_preview, material, folder, listen)
+        store = collect(spec, material, folder, listen)
         shutil.rmtree(folder.preview.path, ignore_errors=True)
         _explain_and_report(spec, store, folder, _Refreshing(folder, listen))
 
@@ -49,7 +49,7 @@ def run(spec: RunSpec, folder: RunFolder, listen: Listener) -> None:
 def run_collect(spec: RunSpec, folder: RunFolder, listen: Listener) -> NeuronStore:
     """The collect stage alone."""
     with folder.locked():
-        return collect(spec, *_open(spec), folder, listen)
+        return collect(spec, _start(spec, folder), folder, listen)
 
 
 def run_explain(spec: RunSpec, folder: RunFolder, listen: Listener) -> None:
@@ -76,12 +76,7 @@ def preview_tokens(subject: Subject) -> int:
 
 
 def preview(
-    spec: RunSpec,
-    n_tokens: int,
-    subject: Subject,
-    corpus: Corpus,
-    folder: RunFolder,
-    listen: Listener,
+    spec: RunSpec, n_tokens: int, material: Material, folder: RunFolder, listen: Listener
 ) -> None:
     """A first page within seconds, from a little of the text and a sample of the units."""
     little = replace(
@@ -101,7 +96,7 @@ def preview(
                 listen(replace(event, stage="first look"))
 
     folder.preview.clear()
-    store = collect(little, subject, corpus, folder.preview, pass_on)
+    store = collect(little, material, folder.preview, pass_on)
     _explain(little, store, folder.preview, pass_on)
     notice = (
         f"A first look, from {n_tokens:,} of {spec.n_tokens:,} tokens and a sample of the "
@@ -111,10 +106,16 @@ def preview(
     listen(ReportWritten(folder.report, is_preview=True))
 
 
-def _open(spec: RunSpec) -> tuple[Subject, Corpus]:
-    """The corpus first: a wrong path is known before a model is loaded."""
-    corpus = open_corpus(spec.corpus, text_field=spec.text_field)
-    return load_subject(spec.model, dtype=spec.dtype, device=spec.device), corpus
+def _start(spec: RunSpec, folder: RunFolder) -> Material:
+    """Opens everything and checks every choice; only then is a fresh folder cleared."""
+    material = open_material(spec)
+    subject = material.subject
+    resolve_choices(spec, material)
+    layers = parse_layers(spec.layers, subject.n_layers)
+    choose_neurons(spec.neurons, layers, subject.d_mlp, spec.seed)
+    if folder.fresh:
+        folder.clear()
+    return material
 
 
 class _Refreshing:

@@ -13,6 +13,7 @@ from typing import Any
 from neuron_explainer.collector.plans import CollectPlan, Cut, WindowPlan
 from neuron_explainer.errors import UnitNotFound, UsageError
 from neuron_explainer.records.neuron import NeuronId
+from neuron_explainer.records.splits import RANDOM_SPLITS, TOP_SPLITS
 
 COLLECT = "collect"
 EXPLAIN = "explain"
@@ -74,6 +75,10 @@ class RunSpec:
                 )
         if self.max_a_document is not None and self.max_a_document < 1:
             raise UsageError(f"--max-a-document must be at least 1, not {self.max_a_document}")
+        if self.seed < 0 or self.n_resamples < 0:
+            raise UsageError("--seed and --n-resamples must not be negative")
+        if not 0 <= self.token_means_gb < float("inf"):
+            raise UsageError(f"--token-means-gb must be a size, not {self.token_means_gb}")
         if not 0 < self.fit_share < 1:
             raise UsageError(f"--fit-share must lie between 0 and 1, not {self.fit_share}")
 
@@ -84,6 +89,16 @@ class RunSpec:
     @property
     def collect_plan(self) -> CollectPlan:
         return CollectPlan(**self._taken_by(CollectPlan))
+
+    def require_scorable(self) -> None:
+        """UsageError when the windows that are kept are too few for the splits to score on."""
+        n = self.n_per_split
+        for name, n_splits in (("top_k", len(TOP_SPLITS)), ("n_random", len(RANDOM_SPLITS))):
+            if getattr(self, name) < n * n_splits:
+                raise UsageError(
+                    f"{flag_of(name)} {getattr(self, name)} is too few for --n-per-split {n}: "
+                    f"{n_splits} splits need {n * n_splits}"
+                )
 
     def choices(self, stage: str) -> dict[str, Any]:
         """The choices that can change the results of a stage."""

@@ -274,21 +274,25 @@ def read_manifest(folder: Path) -> StoreManifest:
         raw = json.loads(path.read_text(encoding="utf-8"))
         known = {field.name for field in fields(StoreManifest)}
         manifest = StoreManifest(**{key: value for key, value in raw.items() if key in known})
-    except FileNotFoundError as error:
+    except (FileNotFoundError, NotADirectoryError) as error:
         raise StoreError(f"no collection in {folder.parent}; run `collect` first") from error
     except (ValueError, TypeError, AttributeError) as error:
         raise _damaged(path) from error
     if manifest.format_version != FORMAT_VERSION:
         raise StoreError(
             f"{path} has format {manifest.format_version}, this program reads {FORMAT_VERSION}; "
-            "run `collect` again"
+            "run `collect --fresh`"
         )
     return StoreManifest(**{**asdict(manifest), "layers": tuple(manifest.layers)})
 
 
 def _save(path: Path, tensors: Mapping[str, NDArray[Any]]) -> None:
     with atomic.replacing(path) as temporary:
-        save_file({key: np.ascontiguousarray(value) for key, value in tensors.items()}, temporary)
+        whole = {key: np.ascontiguousarray(value) for key, value in tensors.items()}
+        try:
+            save_file(whole, temporary)
+        except SafetensorError as error:
+            raise StoreError(f"cannot write {path}: {error}") from error
 
 
 def _layer_folder(folder: Path, layer: int) -> Path:
@@ -296,4 +300,4 @@ def _layer_folder(folder: Path, layer: int) -> Path:
 
 
 def _damaged(path: Path) -> StoreError:
-    return StoreError(f"{path} is missing or damaged; run `collect` again")
+    return StoreError(f"{path} is missing or damaged; run `collect --fresh` with the same choices")

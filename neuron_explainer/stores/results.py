@@ -15,7 +15,7 @@ import json
 import sqlite3
 import zlib
 from collections.abc import Iterator, Mapping
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -120,7 +120,7 @@ class Results:
                 self._connection.executescript(SCHEMA)
             self._connection.execute("SELECT id FROM explanations LIMIT 1")  # opens the file
         except sqlite3.Error as error:
-            raise StoreError(f"{path} is not a results database: {error}") from error
+            raise StoreError(f"{path} cannot be opened as a results database: {error}") from error
 
     def __enter__(self) -> Self:
         return self
@@ -135,7 +135,7 @@ class Results:
 
     def use_method(self, fingerprint: str, choices: Mapping[str, Any]) -> None:
         """Makes a method the current one: what readers show when they are not told which."""
-        with self._connection:
+        with self._transaction():
             self._connection.execute(
                 "INSERT INTO methods (fingerprint, choices, used_at) VALUES (?, ?, ?)",
                 (fingerprint, json.dumps(choices, sort_keys=True), _now()),
@@ -145,7 +145,7 @@ class Results:
         self, fingerprint: str, explanation: Explanation, scored: ScoredSimulation
     ) -> None:
         """One unit's explanation with everything that was scored of it, in one transaction."""
-        with self._connection:
+        with self._transaction():
             explanation_id = self._add_explanation(
                 fingerprint,
                 explanation.neuron_id,
@@ -170,7 +170,7 @@ class Results:
         self, fingerprint: str, neuron_id: NeuronId, explainer: str, reason: str
     ) -> None:
         """A unit that has no explanation, and why."""
-        with self._connection:
+        with self._transaction():
             self._add_explanation(fingerprint, neuron_id, (explainer, None, None), reason=reason)
 
     def finished(self, fingerprint: str) -> set[NeuronId]:
@@ -183,12 +183,15 @@ class Results:
 
     def current_method(self) -> str:
         """Fingerprint of the method used last; StoreError when there is none."""
-        row = self._connection.execute(
-            "SELECT fingerprint FROM methods ORDER BY id DESC LIMIT 1"
-        ).fetchone()
+        row = self._newest_use()
         if row is None:
             raise StoreError("no neuron is explained yet; run `explain` first")
         return str(row[0])
+
+    def _newest_use(self) -> tuple[str] | None:
+        query = "SELECT fingerprint FROM methods ORDER BY id DESC LIMIT 1"
+        row: tuple[str] | None = self._connection.execute(query).fetchone()
+        return row
 
     def units(self, fingerprint: str, neuron_id: NeuronId | None = None) -> Iterator[UnitResult]:
         """Every unit's result, by layer and unit; or that of one unit."""
@@ -209,7 +212,10 @@ class Results:
 
     def newest(self, neuron_id: NeuronId) -> tuple[UnitResult | None, tuple[ScoredWindow, ...]]:
         """A unit's result by the current method and what was simulated; None and () without."""
-        fingerprint = self.current_method()
+        row = self._newest_use()
+        if row is None:
+            return None, ()
+        fingerprint = str(row[0])
         unit = next(self.units(fingerprint, neuron_id), None)
         return unit, self.windows(fingerprint, neuron_id)
 
@@ -221,6 +227,15 @@ class Results:
             (fingerprint, neuron_id.layer_index, neuron_id.neuron_index),
         ).fetchone()
         return () if row is None else _unpack_windows(row[0])
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        """All of it or nothing; StoreError when sqlite cannot write."""
+        try:
+            with self._connection:
+                yield
+        except sqlite3.OperationalError as error:
+            raise StoreError(f"cannot write results: {error}") from error
 
     def _add_explanation(
         self,

@@ -10,6 +10,7 @@ Folder layout, little-endian and memory-mapped, so that neither side grows with 
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, NamedTuple
@@ -75,6 +76,8 @@ class WindowWriter:
 
     def close(self) -> None:
         for file in (self._tokens, self._windows, self._documents):
+            file.flush()
+            os.fsync(file.fileno())
             file.close()
 
 
@@ -149,4 +152,4 @@ def _map(path: Path, dtype: np.dtype[np.generic]) -> NDArray[np.void]:
 
 
 def _damaged(path: Path) -> StoreError:
-    return StoreError(f"{path} is missing or damaged; run `collect` again")
+    return StoreError(f"{path} is missing or damaged; run `collect --fresh` with the same choices")

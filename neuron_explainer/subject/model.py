@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
@@ -21,6 +23,8 @@ from neuron_explainer.subject.tokens import SubjectTokenizer
 
 BUNDLED = "bundled"
 BUNDLED_FOLDER = Path(__file__).parent / "bundled"
+PROBE = "The quick brown fox, 42."
+_NOT_CONTENT = {"_name_or_path", "transformers_version", "architectures", "dtype"}
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -53,9 +57,13 @@ class Subject:
     def dtype(self) -> str:
         return str(self.model.dtype).removeprefix("torch.")
 
-    def weights_hash(self) -> str:
-        """Hex digest of every parameter as loaded: two subjects with the same one are the same."""
+    def content_hash(self) -> str:
+        """Hex digest of all that decides an activation: configuration, tokenizer, parameters."""
+        config = self.model.config.to_dict()
+        plain = {key: value for key, value in config.items() if key not in _NOT_CONTENT}
         digest = hashlib.blake2b(digest_size=16)
+        digest.update(json.dumps(plain, sort_keys=True, default=str).encode())
+        digest.update(self.tokenizer.serialized().encode())
         for name, tensor in sorted(self.model.base_model.state_dict().items()):
             digest.update(name.encode())
             digest.update(_bytes_of(tensor))
@@ -87,7 +95,7 @@ def load_subject(name: str = BUNDLED, *, dtype: str = "auto", device: str = "aut
                 ignore_mismatched_sizes=True,  # reported, and refused below
                 output_loading_info=True,
             )
-    except (OSError, ValueError, KeyError, SafetensorError) as error:
+    except (OSError, ValueError, KeyError, SafetensorError, StrictDataclassError) as error:
         raise SubjectError(f"cannot load model {name!r}: {_first_line(error)}") from error
     model, report = loaded
     _require_all_weights(name, report)
@@ -102,6 +110,8 @@ def make_subject(name: str, model: PreTrainedModel, tokenizer: SubjectTokenizer)
         raise SubjectError(
             f"{name}: the tokenizer has {tokenizer.n_tokens} tokens, the model knows {n_embeddings}"
         )
+    if len(set(tokenizer.encode([PROBE])[0])) < 2:
+        raise SubjectError(f"{name}: its tokenizer knows no words; is tokenizer.json missing?")
     model.train(False)
     return Subject(name, model, tokenizer, find_architecture(model.config))
 

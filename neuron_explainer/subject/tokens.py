@@ -36,7 +36,12 @@ class SubjectTokenizer:
 
     @property
     def n_tokens(self) -> int:
-        return self._backend.get_vocab_size(with_added_tokens=True)
+        """One more than the largest token id; there may be ids that no token has."""
+        return max(self._backend.get_vocab(with_added_tokens=True).values()) + 1
+
+    def serialized(self) -> str:
+        """Everything that decides how text becomes ids."""
+        return f"{self.separator_id} {self._backend.to_str()}"
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         """Token ids of each text, without the separator."""
@@ -46,7 +51,9 @@ class SubjectTokenizer:
     @cached_property
     def display(self) -> tuple[str, ...]:
         """A different string for every token id; incomplete UTF-8 shows its bytes, `<0xE2>`."""
-        byte_of = {char: byte for byte, char in enumerate(_byte_level_alphabet())}
+        is_byte_level = "ByteLevel" in str(self._backend.decoder)
+        alphabet = _byte_level_alphabet() if is_byte_level else []
+        byte_of = {char: byte for byte, char in enumerate(alphabet)}
         special = {
             token_id
             for token_id, token in self._backend.get_added_tokens_decoder().items()

@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from neuron_explainer.collector.moments import PowerSums
 from neuron_explainer.collector.plans import CollectPlan
 from neuron_explainer.collector.sampling import hash_windows
 from neuron_explainer.collector.strata import BAND_QUANTILES
@@ -206,3 +207,34 @@ def test_activations_that_are_not_finite_stop_the_run(tmp_path, tokenizer) -> No
     with pytest.raises(SubjectError, match="layer 0 gave activations that are not finite"):
         collect_into(tmp_path, source, tokenizer)
     assert not (tmp_path / "store.json").exists()
+
+
+class BrokenSource(ScriptedSource):
+    """One activation that is not finite, on one token of one part's windows."""
+
+    def __init__(self, value: float, token: int) -> None:
+        super().__init__(n_layers=1, n_units=4)
+        self._by_token[0, token, 2] = value
+
+
+@pytest.mark.parametrize("value", [float("inf"), float("-inf"), float("nan")])
+def test_one_activation_that_is_not_finite_is_enough_in_either_pass(
+    tmp_path: Path, tokenizer: SubjectTokenizer, value: float
+) -> None:
+    for token in (tokenizer.display.index(character) for character in "tT4"):
+        with pytest.raises(SubjectError, match="not finite"):
+            collect_into(tmp_path / str(token), BrokenSource(value, token), tokenizer)
+
+
+def test_a_unit_that_is_constant_on_the_record_text_has_no_skewness() -> None:
+    for centre, constant in ((0.3, -0.1637), (0.001234, 0.0), (5.0, 4.0)):
+        sums = PowerSums(torch.tensor([centre, 0.0]))
+        varying = torch.randn(64, 64, 1, generator=torch.Generator().manual_seed(0))
+        for _ in range(4):
+            sums.add(torch.cat([torch.full_like(varying, constant), varying], dim=2))
+        moments = sums.moments()
+        assert moments.variance[0] == 0
+        assert moments.skewness[0].isnan()
+        assert moments.kurtosis[0].isnan()
+        assert moments.mean[0].item() == pytest.approx(constant, abs=1e-6)
+        assert moments.kurtosis[1].item() == pytest.approx(3, abs=0.2)

@@ -240,5 +240,5 @@ def test_too_few_documents_for_both_parts_are_refused_with_their_number(
     tmp_path: Path, n_documents: int
 ) -> None:
     documents = [Document(f"{i}", f"text {i}") for i in range(n_documents)]
-    with pytest.raises(CorpusError, match=rf"{n_documents} document\(s\) are too few"):
+    with pytest.raises(CorpusError, match=rf"{n_documents} different document"):
         write(tmp_path, replace(PLAN, fit_share=0.001), documents)

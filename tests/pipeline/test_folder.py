@@ -129,3 +129,22 @@ def test_the_lock_is_given_back_after_an_exception(folder: RunFolder) -> None:
     with pytest.raises(RuntimeError), folder.locked():
         raise RuntimeError
     enter(folder)
+
+
+def test_a_store_that_no_run_made_is_left_alone(folder: RunFolder) -> None:
+    write(folder.store / "mine.txt")
+    with pytest.raises(StoreError, match="was not made by a run"):
+        folder.clear()
+    assert (folder.store / "mine.txt").exists()
+
+
+def test_a_collection_without_its_choices_is_nobodys(folder: RunFolder) -> None:
+    write(folder.store / MANIFEST)
+    with pytest.raises(SpecMismatch, match="holds a collection without its run"):
+        folder.claim(CHOICES)
+
+
+def test_a_run_that_is_a_file_is_refused(tmp_path: Path) -> None:
+    write(tmp_path / "file")
+    with pytest.raises(StoreError, match="is not a folder"), RunFolder(tmp_path / "file").locked():
+        pass

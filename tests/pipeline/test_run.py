@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from neuron_explainer.errors import SpecMismatch, StoreError, UsageError
+from neuron_explainer.errors import NeuronExplainerError, SpecMismatch, StoreError, UsageError
 from neuron_explainer.pipeline import run as run_module
 from neuron_explainer.pipeline.events import (
     Event,
@@ -215,7 +215,7 @@ def test_other_text_or_weights_behind_the_same_names_are_refused(
     with pytest.raises(SpecMismatch, match="corpus was"):
         run(replace(spec, corpus=str(tmp_path / "other.jsonl")), copy, FakeListener())
     model = save_tiny_model(tmp_path / "model", n_embd=8, seed=1)
-    with pytest.raises(SpecMismatch, match="weights was"):
+    with pytest.raises(SpecMismatch, match="model-content was"):
         run(replace(spec, model=str(model)), copy, FakeListener())
 
 
@@ -308,3 +308,38 @@ def test_the_page_is_rewritten_while_neurons_are_explained(
     run(replace(spec, neurons="0:0,0:1,0:2"), copy, listener)
     assert [event.is_final for event in listener.heard(ReportWritten)] == [False] * 3 + [True]
     assert "still being explained" not in copy.report.read_text("utf-8")
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"layers": "9"}, "the model has layers"),
+        ({"neurons": "9:9"}, "no neuron 9:9"),
+        ({"neurons": "many"}, "write a number"),
+        ({"corpus": "absent.jsonl"}, "absent"),
+        ({"n_per_split": 6}, "--top-k 20 is too few for --n-per-split 6"),
+    ],
+)
+def test_a_fresh_run_that_cannot_start_leaves_the_old_one(
+    spec: RunSpec, finished: RunFolder, copy: RunFolder, changes: dict[str, str], says: str
+) -> None:
+    with pytest.raises(NeuronExplainerError, match=says):
+        run(replace(spec, **changes), RunFolder(copy.path, fresh=True), FakeListener())
+    assert everything(copy) == everything(finished)
+
+
+def test_a_fresh_run_replaces_the_old_one(spec: RunSpec, copy: RunFolder) -> None:
+    run(replace(spec, seed=3), RunFolder(copy.path, fresh=True), FakeListener())
+    choices = copy.read_choices()
+    assert choices is not None
+    assert choices["seed"] == 3
+    assert len(everything(copy)) == N_UNITS
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"seed": -1}, {"n_resamples": -4}, {"token_means_gb": float("nan")}, {"token_means_gb": -1.0}],
+)
+def test_choices_that_cannot_be_meant_are_refused(spec: RunSpec, changes: dict[str, float]) -> None:
+    with pytest.raises(UsageError):
+        replace(spec, **changes)

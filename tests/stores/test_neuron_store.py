@@ -158,7 +158,9 @@ def test_a_damaged_manifest_is_named(store: Path, text: str) -> None:
 def test_a_store_of_another_format_is_refused_with_both_versions(store: Path) -> None:
     path = store / "store.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "format_version": 99}))
-    with pytest.raises(StoreError, match=r"has format 99, this program reads 1; run `collect`"):
+    with pytest.raises(
+        StoreError, match=r"has format 99, this program reads 1; run `collect --fresh`"
+    ):
         NeuronStore(store)
 
 
@@ -181,7 +183,7 @@ def test_a_damaged_file_is_named_when_it_is_needed(store: Path, name: str, damag
         path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     else:
         path.write_bytes(b"\xff\x00 garbage")
-    with pytest.raises(StoreError, match=f"{path} is missing or damaged; run `collect` again"):
+    with pytest.raises(StoreError, match=f"{path} is missing or damaged; run `collect --fresh`"):
         read_everything(NeuronStore(store))
 
 

@@ -171,7 +171,7 @@ def test_a_reader_cannot_write(path: Path) -> None:
 @pytest.mark.parametrize("content", [b"not a database" * 100, b"SQLite format 3\0" + b"\xff" * 500])
 def test_what_is_not_a_database_is_named(path: Path, read_only: bool, content: bytes) -> None:
     path.write_bytes(content)
-    with pytest.raises(StoreError, match=f"{path} is not a results database"):
+    with pytest.raises(StoreError, match=f"{path} cannot be opened as a results database"):
         Results(path, read_only=read_only)
     assert path.read_bytes() == content
 

@@ -73,7 +73,7 @@ def test_a_missing_or_cut_file_is_named(folder: Path, name: str, kept: float | N
     path.unlink()
     if kept is not None:
         path.write_bytes(whole[: int(len(whole) * kept)])
-    with pytest.raises(StoreError, match=f"{name} is missing or damaged; run `collect` again"):
+    with pytest.raises(StoreError, match=f"{name} is missing or damaged; run `collect --fresh`"):
         WindowTable(folder)
 
 

@@ -50,7 +50,7 @@ def change_weights(folder: Path, changes: dict[str, torch.Tensor | None]) -> Non
 
 def test_a_saved_model_is_the_one_that_was_saved(folder: Path) -> None:
     loaded, built = load(folder), tiny_subject()
-    assert loaded.weights_hash() == built.weights_hash()
+    assert loaded.content_hash() == built.content_hash()
     assert (loaded.n_layers, loaded.d_mlp, loaded.n_ctx) == (2, 64, 64)
     assert loaded.dtype == "float32"
     assert loaded.tokenizer.display == built.tokenizer.display
@@ -71,11 +71,11 @@ def test_the_bundled_model_can_be_read() -> None:
 
 def test_the_hash_of_the_weights_tells_any_change() -> None:
     subject = tiny_subject()
-    assert subject.weights_hash() == tiny_subject().weights_hash()
-    hashes = {subject.weights_hash(), tiny_subject(seed=1).weights_hash()}
+    assert subject.content_hash() == tiny_subject().content_hash()
+    hashes = {subject.content_hash(), tiny_subject(seed=1).content_hash()}
     with torch.no_grad():
         subject.model.transformer.h[1].mlp.c_fc.weight[3, 5] += 1e-3
-    assert len(hashes | {subject.weights_hash()}) == 3
+    assert len(hashes | {subject.content_hash()}) == 3
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
@@ -169,3 +169,21 @@ def test_a_tokenizer_with_more_tokens_than_the_model_is_refused() -> None:
     model.config.vocab_size = 100
     with pytest.raises(SubjectError, match="the tokenizer has 257 tokens, the model knows 100"):
         make_subject("small", model, SubjectTokenizer(byte_tokenizer()))
+
+
+def test_the_content_hash_tells_another_configuration_and_another_tokenizer(folder: Path) -> None:
+    before = load(folder).content_hash()
+    change_config(folder, activation_function="quick_gelu")
+    other_activation = load(folder).content_hash()
+    path = folder / "tokenizer.json"
+    tokenizer = json.loads(path.read_text())
+    vocabulary = tokenizer["model"]["vocab"]
+    vocabulary["a"], vocabulary["b"] = vocabulary["b"], vocabulary["a"]
+    path.write_text(json.dumps(tokenizer))
+    assert len({before, other_activation, load(folder).content_hash()}) == 3
+
+
+def test_a_model_without_a_tokenizer_is_refused(folder: Path) -> None:
+    for path in folder.glob("tokenizer*"):
+        path.unlink()
+    assert "tokenizer" in refusal(folder)
