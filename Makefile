@@ -20,6 +20,7 @@ lint: $(INSTALLED)
 
 bench: $(INSTALLED)
 	$(BIN)/python jobs/benchmark_collector.py
+	$(BIN)/python jobs/benchmark_scaling.py
 
 install: $(INSTALLED)
 

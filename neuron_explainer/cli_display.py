@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Self
 
@@ -38,6 +39,8 @@ from neuron_explainer.viewer.display import printable
 from neuron_explainer.viewer.report_data import label_of
 
 N_FIRST_SHOWN = 3
+WIDE = 78
+"""Columns from which on a terminal has room for the quantiles."""
 FULL_COLOUR = (255, 140, 0)
 EMPTY_COLOUR = (38, 38, 38)
 
@@ -83,6 +86,8 @@ class ProgressDisplay:
         at: TracebackType | None,
     ) -> None:
         self._progress.stop()
+        if kind is KeyboardInterrupt:
+            self._console.print("stopped; the same command goes on from here")
 
     def __call__(self, event: Event) -> None:
         match event:
@@ -135,17 +140,23 @@ def print_neuron(
         for subset in ("top", "random"):
             for window in [w for w in windows if w.subset == subset][:n_windows]:
                 _print_scored_window(console, window, record.max_activation)
+    plain = console.color_system is None
     console.print("[bold]Top windows[/]")
     for top in record.top[:n_windows]:
         console.print(Text(f"{top.max_activation:8.3f}  ", style="dim"), end="")
-        console.print(colour_activations(top, record.max_activation))
+        console.print(colour_activations(top, record.max_activation, plain=plain))
 
 
-def colour_activations(record: ActivationRecord, full: float) -> Text:
-    """The window's text; the background runs from dark at 0 to orange at `full`."""
+def colour_activations(record: ActivationRecord, full: float, *, plain: bool = False) -> Text:
+    """The window's text; the background runs from dark at 0 to orange at `full`.
+
+    `plain`: without colours, tokens from half of `full` on stand in «».
+    """
     text = Text()
     for token, activation in zip(record.tokens, record.activations, strict=True):
         shown = printable(token).replace("\n", "⏎").replace("\t", "⇥")
+        if plain and full > 0 and activation >= full / 2:
+            shown = f"«{shown}»"
         text.append(shown, style=_style(activation, full))
     return text
 
@@ -156,20 +167,21 @@ def print_summary(console: Console, summary: RunSummary) -> None:
         title="Top-and-random scores: correlation of simulated and real activations",
         box=box.SIMPLE_HEAD,
     )
-    levels = [f"{level:.0%}" for level in QUANTILES]
-    for name in ("layer", "scored", "mean", *levels, "> 0.5", "random"):
+    levels = QUANTILES if console.width >= WIDE else ()
+    names = ("layer", "scored", "mean", *(f"{level:.0%}" for level in levels), "> 0.5", "random")
+    for name in names:
         table.add_column(name, justify="right", no_wrap=True)
     for layer, row in summary.by_layer.items():
-        table.add_row(str(layer), *_summary_cells(row))
+        table.add_row(str(layer), *_summary_cells(row, levels))
     table.add_section()
-    table.add_row("all", *_summary_cells(summary.overall), style="bold")
+    table.add_row("all", *_summary_cells(summary.overall, levels), style="bold")
     console.print(table)
     for reason, n_units in summary.unscored.items():
         console.print(f"not scored: {n_units:,} {escape(reason)}")
 
 
-def _summary_cells(row: ScoreSummary) -> list[str]:
-    quantiles = [None] * len(QUANTILES) if row.quantiles is None else row.quantiles.values()
+def _summary_cells(row: ScoreSummary, levels: Sequence[float]) -> list[str]:
+    quantiles = [None if row.quantiles is None else row.quantiles[str(level)] for level in levels]
     numbers = ["–" if x is None else f"{x:.2f}" for x in (row.mean, *quantiles)]
     above = "–" if row.share_above_half is None else f"{row.share_above_half:.1%}"
     random_only = row.mean_by_name.get(RANDOM_ONLY)
@@ -204,8 +216,10 @@ def _print_scored_window(console: Console, window: ScoredWindow, full: float) ->
     tokens, expected = window.simulation.tokens, window.simulation.expected_activations
     known = [0.0 if value is None else value for value in expected]
     console.print(f"[dim]{window.subset}, score {format_score(window.score)}[/]")
-    console.print(colour_activations(ActivationRecord(tokens, window.true_activations), full))
-    console.print(colour_activations(ActivationRecord(tokens, tuple(known)), max(known) or 1.0))
+    plain = console.color_system is None
+    for activations, full_at in ((window.true_activations, full), (tuple(known), max(known))):
+        record = ActivationRecord(tokens, activations)
+        console.print(colour_activations(record, full_at, plain=plain))
 
 
 def _style(activation: float, full: float) -> str:
