@@ -26,7 +26,7 @@ import typer
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from neuron_explainer.collector.layers import Block, FitLayer, Fitted, RecordLayer
@@ -71,7 +71,8 @@ class Bench:
 
     def __init__(self, config: GPT2Config, dtype: torch.dtype) -> None:
         torch.manual_seed(0)
-        self.model = GPT2LMHeadModel(config).to(dtype).train(False)
+        self.model = GPT2LMHeadModel(config).train(False)
+        nn.Module.to(self.model, dtype)
         architecture = find_architecture(config)
         self.layers = range(architecture.n_layers(config))
         self.n_units = architecture.d_mlp(config)
@@ -112,7 +113,7 @@ class Bench:
         self.read(block, lambda _layer, _acts: None)
 
     def fit_block(self, block: Block) -> None:
-        self.read(block, lambda layer, acts: self.fit[layer].add(block, acts))
+        self.read(block, lambda layer, acts: self.fit[layer].add(layer, block, acts))
 
     def record_block(self, block: Block) -> None:
         self.read(block, lambda layer, acts: self.record[layer].add(layer, block, acts))
@@ -190,11 +191,12 @@ def alternate(
     bench: Bench, collect: Callable[[Block], None], n_blocks: int
 ) -> tuple[list[float], list[float]]:
     """Seconds of each block, bare and collecting in turn on the same tokens."""
-    bare_s, collect_s = [], []
+    bare_s: list[float] = []
+    collect_s: list[float] = []
     for number in range(N_WARM_UP + n_blocks):
         block = bench.block(drawn=number % 2 == 0)
         for seconds, side in ((bare_s, bench.bare), (collect_s, collect)):
-            elapsed = time_call(lambda side=side, block=block: side(block))
+            elapsed = time_call(partial(side, block))
             if number >= N_WARM_UP:
                 seconds.append(elapsed)
     return bare_s, collect_s
@@ -204,7 +206,7 @@ def time_statistics(bench: Bench, n_repeats: int = 5) -> dict[str, float]:
     """Seconds of each statistic for a whole block, all layers: one layer's time × layers."""
     seen: dict[int, Tensor] = {}
     block = bench.block(drawn=True)
-    bench.read(block, lambda layer, acts: seen.setdefault(layer, acts.clone()))
+    bench.read(block, lambda layer, acts: seen.update({layer: acts.clone()}))
     acts = seen[bench.layers[-1]]
     maxima = acts.amax(1).float()
     warm = bench.record[bench.layers[-1]]
