@@ -38,7 +38,7 @@ from neuron_explainer.collector.token_means import TokenSums, plan_coverage
 from neuron_explainer.collector.top_k import BestWindows, value_keys
 from neuron_explainer.subject.hooks import reading_inputs
 from neuron_explainer.subject.model import BUNDLED_FOLDER
-from neuron_explainer.subject.sites import down_projection, find_architecture
+from neuron_explainer.subject.sites import down_projection, find_down_projection, n_inputs
 
 SHAPES = {
     "bundled": lambda: GPT2Config.from_pretrained(BUNDLED_FOLDER),
@@ -73,10 +73,10 @@ class Bench:
         torch.manual_seed(0)
         self.model = GPT2LMHeadModel(config).train(False)
         nn.Module.to(self.model, dtype)
-        architecture = find_architecture(config)
-        self.layers = range(architecture.n_layers(config))
-        self.n_units = architecture.d_mlp(config)
-        self._modules = {layer: down_projection(self.model, layer) for layer in self.layers}
+        self.layers = range(config.n_layer)
+        path = find_down_projection(config)
+        self._modules = {layer: down_projection(self.model, path, layer) for layer in self.layers}
+        self.n_units = n_inputs(self._modules[0])
         rng = np.random.default_rng(0)
         zipf = 1 / np.arange(1, config.vocab_size + 1)
         self._draw = partial(rng.choice, config.vocab_size, p=zipf / zipf.sum())

@@ -42,7 +42,13 @@ class Material:
 def open_material(spec: RunSpec) -> Material:
     """The corpus first: a wrong path is known before a model is loaded."""
     corpus = open_corpus(spec.corpus, text_field=spec.text_field)
-    subject = load_subject(spec.model, dtype=spec.dtype, device=spec.device)
+    subject = load_subject(
+        spec.model,
+        dtype=spec.dtype,
+        device=spec.device,
+        site_module=spec.site_module,
+        activation_function=spec.activation_function,
+    )
     return Material(subject, corpus, subject.content_hash(), corpus.content_hash())
 
 

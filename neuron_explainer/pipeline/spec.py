@@ -43,6 +43,12 @@ class RunSpec:
     seed: int = _choice(0, COLLECT, "Decides every random choice.")
     dtype: str = _choice("auto", COLLECT, "auto, float32, bfloat16 or float16.")
     device: str = _choice("auto", WHERE, "auto, cpu, cuda, cuda:1, …")
+    site_module: str | None = _choice(
+        None, COLLECT, "Module whose input is the neurons, such as layers.{layer}.mlp.down_proj."
+    )
+    activation_function: str | None = _choice(
+        None, COLLECT, "In place of the model's; quick_gelu made the published GPT-2 records."
+    )
     cut: Cut = _choice(  # noqa: RUF009 - a field, as the others
         Cut.ALL, COLLECT, "All consecutive windows of a document, or one at random."
     )

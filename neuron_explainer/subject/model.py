@@ -14,16 +14,24 @@ import torch
 from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PretrainedConfig,
+    PreTrainedModel,
+)
+from transformers.activations import ACT2FN
 from transformers.utils import logging as transformers_logging
 
 from neuron_explainer.errors import SubjectError, UsageError
-from neuron_explainer.subject.sites import Architecture, find_architecture
+from neuron_explainer.subject.sites import down_projection, find_down_projection, n_inputs
 from neuron_explainer.subject.tokens import SubjectTokenizer
 
 BUNDLED = "bundled"
 BUNDLED_FOLDER = Path(__file__).parent / "bundled"
 PROBE = "The quick brown fox, 42."
+_ACTIVATION_FIELDS = ("activation_function", "hidden_act", "hidden_activation")
 _NOT_CONTENT = {"_name_or_path", "transformers_version", "architectures", "dtype"}
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -35,19 +43,26 @@ class Subject:
     name: str
     model: PreTrainedModel
     tokenizer: SubjectTokenizer
-    architecture: Architecture
+    down_projection: str
+    """Path, below the base model, of the module whose input is a layer's neurons."""
 
     @property
     def n_layers(self) -> int:
-        return self.architecture.n_layers(self.model.config)
+        n_layers: int = self.model.config.num_hidden_layers
+        return n_layers
 
     @property
     def d_mlp(self) -> int:
-        return self.architecture.d_mlp(self.model.config)
+        return n_inputs(self.site_module(0))
 
     @property
     def n_ctx(self) -> int:
-        return self.architecture.n_ctx(self.model.config)
+        n_ctx: int = self.model.config.max_position_embeddings
+        return n_ctx
+
+    def site_module(self, layer: int) -> nn.Module:
+        """The module whose input is the neurons of `layer`."""
+        return down_projection(self.model, self.down_projection, layer)
 
     @property
     def device(self) -> torch.device:
@@ -70,12 +85,21 @@ class Subject:
         return digest.hexdigest()
 
 
-def load_subject(name: str = BUNDLED, *, dtype: str = "auto", device: str = "auto") -> Subject:
+def load_subject(
+    name: str = BUNDLED,
+    *,
+    dtype: str = "auto",
+    device: str = "auto",
+    site_module: str | None = None,
+    activation_function: str | None = None,
+) -> Subject:
     """`bundled`, a hub id or a local folder -> a model ready to be read.
 
     Weights come from safetensors files alone; neither pickles nor code from the model's folder
     are run. `dtype` auto: float32 on a CPU, bfloat16 elsewhere. `device` auto: an accelerator
-    where there is one.
+    where there is one. `site_module`: see `find_down_projection`. `activation_function` replaces
+    the MLP's, such as `quick_gelu`, x·sigmoid(1.702x), with which the published GPT-2 activations
+    were made (Bills et al. 2023, README of 2023-08-30).
     """
     torch_device = _resolve_device(device)
     torch_dtype = _resolve_dtype(dtype, torch_device)
@@ -84,11 +108,14 @@ def load_subject(name: str = BUNDLED, *, dtype: str = "auto", device: str = "aut
         raise SubjectError(f"no model folder at {name}")
     try:
         config = AutoConfig.from_pretrained(location, trust_remote_code=False)
-        find_architecture(config)  # before the weights are fetched
+        find_down_projection(config, site_module)  # before the weights are fetched
+        if activation_function is not None:
+            _set_activation_function(config, activation_function)
         tokenizer = AutoTokenizer.from_pretrained(location, trust_remote_code=False)
         with _quiet_loading():
             loaded: Any = AutoModelForCausalLM.from_pretrained(
                 location,
+                config=config,
                 dtype=torch_dtype,
                 use_safetensors=True,
                 trust_remote_code=False,
@@ -100,11 +127,18 @@ def load_subject(name: str = BUNDLED, *, dtype: str = "auto", device: str = "aut
     model, report = loaded
     _require_all_weights(name, report)
     nn.Module.to(model, torch_device)
-    return make_subject(name, model, SubjectTokenizer(tokenizer))
+    return make_subject(name, model, SubjectTokenizer(tokenizer), site_module)
 
 
-def make_subject(name: str, model: PreTrainedModel, tokenizer: SubjectTokenizer) -> Subject:
+def make_subject(
+    name: str,
+    model: PreTrainedModel,
+    tokenizer: SubjectTokenizer,
+    site_module: str | None = None,
+) -> Subject:
     """A subject from a model already in memory; it is put in evaluation mode."""
+    path = find_down_projection(model.config, site_module)
+    down_projection(model, path, layer=0)
     n_embeddings: int = model.config.vocab_size
     if tokenizer.n_tokens > n_embeddings:
         raise SubjectError(
@@ -113,7 +147,18 @@ def make_subject(name: str, model: PreTrainedModel, tokenizer: SubjectTokenizer)
     if len(set(tokenizer.encode([PROBE])[0])) < 2:
         raise SubjectError(f"{name}: its tokenizer knows no words; is tokenizer.json missing?")
     model.train(False)
-    return Subject(name, model, tokenizer, find_architecture(model.config))
+    return Subject(name, model, tokenizer, path)
+
+
+def _set_activation_function(config: PretrainedConfig, name: str) -> None:
+    """Under whatever name the architecture has for it; UsageError for one that is not known."""
+    if name not in ACT2FN:
+        raise UsageError(f"unknown --activation-function {name!r}; one of {', '.join(ACT2FN)}")
+    fields = [field for field in _ACTIVATION_FIELDS if hasattr(config, field)]
+    if not fields:
+        raise UsageError(f"{config.model_type} models do not name their activation function")
+    for field in fields:
+        setattr(config, field, name)
 
 
 def _require_all_weights(name: str, report: Mapping[str, Any]) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from enum import StrEnum
 
 from torch import nn
@@ -11,45 +9,69 @@ from transformers import PretrainedConfig, PreTrainedModel
 
 from neuron_explainer.errors import SubjectError
 
+DOWN_PROJECTIONS = {
+    "gemma": "layers.{layer}.mlp.down_proj",
+    "gemma2": "layers.{layer}.mlp.down_proj",
+    "gemma3_text": "layers.{layer}.mlp.down_proj",
+    "gpt2": "h.{layer}.mlp.c_proj",
+    "gpt_neo": "h.{layer}.mlp.c_proj",
+    "gpt_neox": "layers.{layer}.mlp.dense_4h_to_h",
+    "llama": "layers.{layer}.mlp.down_proj",
+    "mistral": "layers.{layer}.mlp.down_proj",
+    "opt": "decoder.layers.{layer}.fc2",
+    "phi": "layers.{layer}.mlp.fc2",
+    "qwen2": "layers.{layer}.mlp.down_proj",
+    "qwen3": "layers.{layer}.mlp.down_proj",
+}
+"""`model_type` -> path, below the base model, of the module whose input is a layer's neurons.
+
+A gated MLP's neuron is act(gate)·up, which is just what its down projection takes in.
+"""
+
 
 class Site(StrEnum):
     MLP_POST_ACT = "mlp_post_act"
     """Input of the MLP's down projection: one unit a neuron."""
 
 
-@dataclass(frozen=True, slots=True)
-class Architecture:
-    """What must be known of a model family to read its MLP neurons."""
+def find_down_projection(config: PretrainedConfig, site_module: str | None = None) -> str:
+    """Path of a layer's down projection, with `{layer}` for its number.
 
-    down_projection: str
-    """Path, below the base model, of the module whose input is a layer's neurons."""
-    n_layers: Callable[[PretrainedConfig], int]
-    d_mlp: Callable[[PretrainedConfig], int]
-    n_ctx: Callable[[PretrainedConfig], int]
-
-
-ARCHITECTURES: dict[str, Architecture] = {
-    "gpt2": Architecture(
-        down_projection="h.{layer}.mlp.c_proj",
-        n_layers=lambda config: config.n_layer,
-        d_mlp=lambda config: config.n_inner or 4 * config.n_embd,
-        n_ctx=lambda config: config.n_positions,
-    ),
-}
-
-
-def down_projection(model: PreTrainedModel, layer: int) -> nn.Module:
-    """The module of `layer` whose input is that layer's MLP neurons."""
-    path = find_architecture(model.config).down_projection
-    return model.base_model.get_submodule(path.format(layer=layer))
-
-
-def find_architecture(config: PretrainedConfig) -> Architecture:
-    """The entry for a model's `model_type`; SubjectError when there is none."""
-    try:
-        return ARCHITECTURES[config.model_type]
-    except KeyError:
-        known = ", ".join(sorted(ARCHITECTURES))
+    `site_module` names it for a model that is not in the table. SubjectError when nothing does,
+    and for a mixture of experts, whose neurons see only the tokens that are routed to them.
+    """
+    n_experts = max(
+        getattr(config, name, None) or 0
+        for name in ("num_experts", "num_local_experts", "n_routed_experts")
+    )
+    if n_experts > 1:
         raise SubjectError(
-            f"models of type {config.model_type!r} cannot be read yet; known types: {known}"
-        ) from None
+            f"a mixture of {n_experts} experts ({config.model_type}) cannot be read: "
+            "a token that is not routed to an expert has no activation there"
+        )
+    path = site_module or DOWN_PROJECTIONS.get(config.model_type)
+    if path is None:
+        raise SubjectError(
+            f"models of type {config.model_type!r} are not known (known: "
+            f"{', '.join(sorted(DOWN_PROJECTIONS))}); name the module whose input is the neurons' "
+            "activations with --site-module, such as layers.{layer}.mlp.down_proj"
+        )
+    return path
+
+
+def down_projection(model: PreTrainedModel, path: str, layer: int) -> nn.Module:
+    """The module at `path` of `layer`; SubjectError when the model has no such module."""
+    try:
+        return model.base_model.get_submodule(path.replace("{layer}", str(layer)))
+    except AttributeError as error:
+        raise SubjectError(
+            f"the model has no module {path!r}; below {type(model.base_model).__name__} a path of "
+            "--site-module looks like layers.{layer}.mlp.down_proj"
+        ) from error
+
+
+def n_inputs(module: nn.Module) -> int:
+    """How many values a projection takes in: GPT-2's Conv1D keeps its weight as (in, out)."""
+    weight = module.weight
+    assert isinstance(weight, nn.Parameter)
+    return weight.shape[1] if isinstance(module, nn.Linear) else weight.shape[0]

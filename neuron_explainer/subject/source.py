@@ -11,7 +11,7 @@ from torch import Tensor
 from neuron_explainer.errors import UsageError
 from neuron_explainer.subject.hooks import reading_inputs
 from neuron_explainer.subject.model import Subject
-from neuron_explainer.subject.sites import Site, down_projection
+from neuron_explainer.subject.sites import Site
 
 Receive = Callable[[int, Tensor], None]
 """Called as `receive(layer_index, activations)`, activations (batch, seq, unit)."""
@@ -60,9 +60,14 @@ class SubjectSource:
         self.n_units = subject.d_mlp
         self.device = subject.device
         self._model = subject.model.base_model
-        self._modules = {layer: down_projection(subject.model, layer) for layer in self.layers}
+        self._modules = {layer: subject.site_module(layer) for layer in self.layers}
 
     @torch.inference_mode()
     def read(self, tokens: Tensor, receive: Receive) -> None:
-        with reading_inputs(self._modules, receive, stop_after=self.layers[-1]):
+        n_windows, n_seq = tokens.shape
+
+        def receive_windows(layer: int, activations: Tensor) -> None:
+            receive(layer, activations.view(n_windows, n_seq, -1))  # OPT has (batch · seq, unit)
+
+        with reading_inputs(self._modules, receive_windows, stop_after=self.layers[-1]):
             self._model(input_ids=tokens.to(self.device), use_cache=False)

@@ -10,6 +10,9 @@ from transformers import PreTrainedTokenizerBase
 
 from neuron_explainer.errors import SubjectError
 
+SENTENCEPIECE_SPACE = "▁"
+"""What stands for a space in the pieces of a sentencepiece model."""
+
 
 class SubjectTokenizer:
     """The subject's tokenizer, as the collector needs it: no padding, no truncation.
@@ -72,9 +75,9 @@ class SubjectTokenizer:
 
 
 def _display_piece(piece: str, byte_of: dict[str, int]) -> str:
-    """A byte-level BPE piece as text; a piece of another alphabet is shown as it is."""
+    """A byte-level BPE piece as text; of another tokenizer's piece, only the space is replaced."""
     if any(char not in byte_of for char in piece):
-        return piece
+        return piece.replace(SENTENCEPIECE_SPACE, " ")
     raw = bytes(byte_of[char] for char in piece)
     try:
         return raw.decode("utf-8")

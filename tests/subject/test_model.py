@@ -119,8 +119,9 @@ def test_cut_weights_are_refused(folder: Path, kept: float) -> None:
 
 
 def test_another_architecture_is_refused_with_those_that_are_known(folder: Path) -> None:
-    change_config(folder, model_type="llama")
-    assert refusal(folder) == "models of type 'llama' cannot be read yet; known types: gpt2"
+    change_config(folder, model_type="bloom")
+    assert "models of type 'bloom' are not known (known: gemma, " in refusal(folder)
+    assert "--site-module" in refusal(folder)
     change_config(folder, model_type="nosuch")
     assert "nosuch" in refusal(folder)
 
@@ -187,3 +188,14 @@ def test_a_model_without_a_tokenizer_is_refused(folder: Path) -> None:
     for path in folder.glob("tokenizer*"):
         path.unlink()
     assert "tokenizer" in refusal(folder)
+
+
+def test_another_activation_function_changes_the_neurons_and_the_content(folder: Path) -> None:
+    plain = load(folder)
+    quick = load_subject(str(folder), device="cpu", activation_function="quick_gelu")
+    assert quick.content_hash() != plain.content_hash()
+    minimum = torch.linspace(-4, 0, 4001)
+    values = quick.model.transformer.h[0].mlp.act(minimum)
+    assert values.min().item() == pytest.approx(-0.16361, abs=1e-5)  # of x·sigmoid(1.702x)
+    with pytest.raises(UsageError, match="unknown --activation-function 'nosuch'"):
+        load_subject(str(folder), device="cpu", activation_function="nosuch")
