@@ -118,7 +118,7 @@ def show(
             "result": None if result is None else asdict(result),
             "scored_windows": [asdict(window) for window in scored],
         }
-        print(json.dumps(answer, ensure_ascii=False, allow_nan=False))  # noqa: T201
+        typer.echo(json.dumps(answer, ensure_ascii=False, allow_nan=False))
     else:
         print_neuron(console, record, result, scored, n_windows)
 
@@ -142,7 +142,7 @@ def _print_scores(folder: RunFolder, *, as_json: bool = False) -> RunSummary:
     with Results(folder.results, read_only=True) as results:
         summary = summarize_run(results.units(results.current_method()))
     if as_json:
-        print(json.dumps(asdict(summary), allow_nan=False))  # noqa: T201
+        typer.echo(json.dumps(asdict(summary), allow_nan=False))
     else:
         print_summary(console, summary)
     return summary

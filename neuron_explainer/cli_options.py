@@ -60,8 +60,8 @@ def run_program(call: Callable[[], None]) -> None:
 
 
 def _fail(message: str, code: int) -> None:
-    console = Console(stderr=True)
-    console.print(f"error: {message}", style="red", markup=False, highlight=False, soft_wrap=True)
+    stderr = Console(stderr=True)
+    stderr.print(f"error: {message}", style="red", markup=False, highlight=False, soft_wrap=True)
     sys.exit(code)
 
 

@@ -1,4 +1,4 @@
-"""Mean, variance, skewness and kurtosis of every unit of a layer, from power sums.
+"""Mean and central moments of every unit of a layer, from power sums.
 
 Sums of (x − c)^p, p = 1..4, about a centre c near the mean, so that nothing cancels. Powers are
 taken in float32 on tiles that stay in the cache, and the tiles' sums are added in float64.
@@ -15,12 +15,12 @@ TILE_ELEMENTS = 1 << 18
 
 
 class UnitMoments(NamedTuple):
-    """All (unit,) float64; NaN skewness and kurtosis: the unit is constant."""
+    """All (unit,) float64, the last three about the mean; 0 for a unit that is constant."""
 
     mean: Tensor
     variance: Tensor
-    skewness: Tensor
-    kurtosis: Tensor
+    third: Tensor
+    fourth: Tensor
 
 
 class PowerSums:
@@ -53,10 +53,5 @@ class PowerSums:
         fourth = m4 - 4 * m1 * m3 + 6 * m1**2 * m2 - 3 * m1**4
         # float32 sums of a tile are good to about 1e-6 of m2: a variance near that is rounding.
         constant = variance <= 1e-5 * m2
-        scale = torch.where(constant, torch.nan, variance)
-        return UnitMoments(
-            mean=self._centre.double() + m1,
-            variance=torch.where(constant, 0.0, variance),
-            skewness=third / scale**1.5,
-            kurtosis=fourth / scale**2,
-        )
+        central = (torch.where(constant, 0.0, moment) for moment in (variance, third, fourth))
+        return UnitMoments(self._centre.double() + m1, *central)

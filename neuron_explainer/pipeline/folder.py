@@ -72,24 +72,23 @@ class RunFolder:
         Choices that never came to a finished collection bind nobody.
         """
         plain = json.loads(json.dumps(choices))  # as it reads back: tuples are lists
-        known = (self.read_choices() if holds_store(self.store) else None) or plain
-        if holds_store(self.store) and known is plain:
-            raise SpecMismatch(
-                f"{self.path} holds a collection without its run.json; "
-                "use --run with another folder, or --fresh to start this one over"
-            )
-        different = [name for name in plain if known.get(name) != plain[name]]
-        if different:
-            difference = ", ".join(
-                f"{flag_of(name).removeprefix('--')} was {known.get(name)}, now {plain[name]}"
-                for name in different
-            )
-            raise SpecMismatch(
-                f"{self.path} holds another run ({difference}); "
-                "use --run with another folder, or --fresh to start this one over"
-            )
+        if holds_store(self.store):
+            self._require_same(plain)
         text = json.dumps(plain, indent=1, ensure_ascii=False)
         atomic.write_text(self._choices, text + "\n")
+
+    def _require_same(self, choices: Mapping[str, Any]) -> None:
+        way_out = "use --run with another folder, or --fresh to start this one over"
+        known = self.read_choices()
+        if known is None:
+            raise SpecMismatch(f"{self.path} holds a collection without its run.json; {way_out}")
+        difference = ", ".join(
+            f"{flag_of(name).removeprefix('--')} was {known.get(name)}, now {value}"
+            for name, value in choices.items()
+            if known.get(name) != value
+        )
+        if difference:
+            raise SpecMismatch(f"{self.path} holds another run ({difference}); {way_out}")
 
     def clear(self) -> None:
         """Removes what a run made, and nothing else that may lie in the folder.

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from neuron_explainer.records.neuron import NeuronId
-from neuron_explainer.records.score import GOOD_SCORE
+from neuron_explainer.records.score import GOOD_SCORE, reason_kind
 from neuron_explainer.stores.results import UnitResult
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
@@ -59,7 +59,7 @@ def summarize_run(units: Iterable[UnitResult]) -> RunSummary:
     for unit in everyone:
         by_layer.setdefault(unit.neuron_id.layer_index, []).append(unit)
     reasons = Counter(
-        unit.unscored_reason.split(":")[0] for unit in everyone if unit.unscored_reason
+        reason_kind(unit.unscored_reason) for unit in everyone if unit.unscored_reason
     )
     return RunSummary(
         overall=_summarize(everyone),

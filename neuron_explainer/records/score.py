@@ -39,6 +39,11 @@ class Score:
             raise ValueError(f"{self.metric}: {self.value} is not a score")
 
 
+def reason_kind(reason: str) -> str:
+    """What a reason is counted under: its part before the first colon."""
+    return reason.partition(":")[0]
+
+
 @dataclass(frozen=True, slots=True)
 class ScoredWindow:
     """One scored window: what was predicted, what is true, and their agreement on it alone."""

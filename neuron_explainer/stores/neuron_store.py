@@ -88,7 +88,7 @@ class LayerRecords(NamedTuple):
     random_ids: NDArray[np.int64]
     """(random window,), the same for all units."""
     moments: NDArray[np.float64]
-    """(unit, 4): mean, variance, skewness, kurtosis; NaN: undefined."""
+    """(unit, 4): mean, variance, third and fourth central moment."""
 
 
 class StoreWriter:
@@ -236,9 +236,15 @@ class NeuronStore:
         )
 
     def _moments(self, values: NDArray[np.float64]) -> Moments:
-        mean, variance, *rest = values.tolist()
-        skewness, kurtosis = (None if np.isnan(value) else value for value in rest)
-        return Moments(self.manifest.n_record_tokens, mean, variance, skewness, kurtosis)
+        mean, variance, third, fourth = values.tolist()
+        is_constant = variance == 0
+        return Moments(
+            n_tokens=self.manifest.n_record_tokens,
+            mean=mean,
+            variance=variance,
+            skewness=None if is_constant else third / variance**1.5,
+            kurtosis=None if is_constant else fourth / variance**2,
+        )
 
 
 class _Columns(Mapping[str, Value]):

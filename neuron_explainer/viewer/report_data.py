@@ -16,6 +16,7 @@ from neuron_explainer.records.score import (
     TOP_AND_RANDOM,
     TOP_ONLY,
     Score,
+    reason_kind,
 )
 
 SCORE_LABELS: Mapping[str, str] = {
@@ -151,7 +152,7 @@ class ReportData:
     def unscored(self) -> Mapping[str, int]:
         """Reason -> neurons, most frequent first; a reason counts by its part before a colon."""
         reasons = (row.unscored_reason for row in self.rows)
-        counts = Counter(reason.partition(":")[0] for reason in reasons if reason is not None)
+        counts = Counter(reason_kind(reason) for reason in reasons if reason is not None)
         return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
 
 

@@ -54,7 +54,6 @@ def write_by_hand(folder: Path) -> None:
     windows.add_document("d1", [1, 1, 1, 2], [(0, 3), (3, 1)], is_fit=False)
     windows.close()
     rows = np.arange(1, 25, dtype=np.float16).reshape(2, 4, 3)  # (unit, window, seq)
-    nan = float("nan")
     records = LayerRecords(
         top_ids=np.array([[1, 3], [0, -1]]),
         top_rows=np.stack([rows[0, [1, 3]], rows[1, [0, 3]] * [[1], [0]]]),
@@ -64,7 +63,7 @@ def write_by_hand(folder: Path) -> None:
         band_rows=np.stack([rows[0, [[0, 0], [2, 2]]], rows[1, [[0, 0], [1, 3]]]]),
         random_ids=np.array([0, 2, 3]),
         random_rows=rows[:, [0, 2, 3]],
-        moments=np.array([[0.5, 1.5, -1.0, 3.0], [0.25, 0.0, nan, nan]]),
+        moments=np.array([[0.5, 4.0, -8.0, 48.0], [0.25, 0.0, 0.0, 0.0]]),
     )  # fmt: skip
     writer.write_records(3, records)
     writer.write_coverage(np.array([4, 1]), np.array([20, 6]))
@@ -87,7 +86,7 @@ def test_a_unit_reads_back_as_it_was_written(tmp_path: Path) -> None:
         Stratum(0.5, None, 1, (ActivationRecord(("b", "b", "b"), (7.0, 8.0, 9.0)),)),
     )
     assert first.random == (ActivationRecord(("a", "b", " c"), (1.0, 2.0, 3.0)),)
-    assert first.moments == Moments(10, 0.5, 1.5, -1.0, 3.0)
+    assert first.moments == Moments(10, 0.5, 4.0, -1.0, 3.0)
     assert [record.activations for record in second.top] == [(13.0, 14.0, 15.0)]
     assert [record.activations for record in second.random] == [(19.0, 20.0, 21.0)]
     assert second.moments == Moments(10, 0.25, 0.0, None, None)
