@@ -68,6 +68,21 @@ def collect(spec: RunSpec, folder: RunFolder) -> None:
 
     with ProgressDisplay(console) as display:
         run_collect(spec, folder, display)
+    if spec.shard is None:
+        _print_plain(f"next: neuron-explainer explain{_run_flag(folder)}")
+    else:
+        _print_plain(f"when all shards are done: neuron-explainer merge{_run_flag(folder)}")
+
+
+@app.command()
+def merge(run: RunOption = DEFAULT_RUN) -> None:
+    """Make one collection of the shards that `collect --shard` read."""
+    from neuron_explainer.cli_display import ProgressDisplay
+    from neuron_explainer.pipeline.run import run_merge
+
+    folder = RunFolder(run)
+    with ProgressDisplay(console) as display:
+        run_merge(folder, display)
     _print_plain(f"next: neuron-explainer explain{_run_flag(folder)}")
 
 
@@ -127,6 +142,25 @@ def show(
 def scores(run: RunOption = DEFAULT_RUN, as_json: JsonOption = False) -> None:
     """How many neurons are scored, why others are not, and the scores of each layer."""
     _print_scores(RunFolder(run), as_json=as_json)
+
+
+@app.command()
+def doctor(run: RunOption = DEFAULT_RUN, as_json: JsonOption = False) -> None:
+    """What is in place, what is not, and what to do: packages, machine, network, a run folder.
+
+    [dim]It changes nothing; the exit code is 1 when there is a problem.[/]
+    """
+    from neuron_explainer.cli_doctor import print_checks
+    from neuron_explainer.pipeline.doctor import examine
+
+    checks = examine(RunFolder(run))
+    if as_json:
+        answer = {"checks": [asdict(check) for check in checks]}
+        typer.echo(json.dumps(answer, ensure_ascii=False, allow_nan=False))
+    else:
+        print_checks(console, checks)
+    if any(check.status == "problem" for check in checks):
+        raise typer.Exit(1)
 
 
 def main() -> None:

@@ -25,6 +25,7 @@ from rich.text import Text
 
 from neuron_explainer.pipeline.events import (
     Event,
+    Noted,
     ReportWritten,
     StageAdvanced,
     StageFinished,
@@ -99,6 +100,8 @@ class ProgressDisplay:
                 task = self._progress.tasks[self._tasks[stage]]
                 self._progress.update(task.id, completed=task.total)
                 self._console.print(f"[dim]{stage}:[/] {escape(summary)}")
+            case Noted(stage, text):
+                self._console.print(f"[dim]{stage}:[/] {escape(text)}")
             case UnitExplained(result, is_preview):
                 self._show_first(result, is_preview)
             case ReportWritten(path, is_preview, is_final):
@@ -155,9 +158,9 @@ def colour_activations(record: ActivationRecord, full: float, *, plain: bool = F
     text = Text()
     for token, activation in zip(record.tokens, record.activations, strict=True):
         shown = printable(token).replace("\n", "⏎").replace("\t", "⇥")
-        if plain and full > 0 and activation >= full / 2:
+        if plain and full > 0 and activation is not None and activation >= full / 2:
             shown = f"«{shown}»"
-        text.append(shown, style=_style(activation, full))
+        text.append(shown, style="dim" if activation is None else _style(activation, full))
     return text
 
 
@@ -214,10 +217,10 @@ def _neuron_head(record: NeuronRecord, result: UnitResult | None) -> Text:
 
 def _print_scored_window(console: Console, window: ScoredWindow, full: float) -> None:
     tokens, expected = window.simulation.tokens, window.simulation.expected_activations
-    known = [0.0 if value is None else value for value in expected]
+    largest = max((value for value in expected if value is not None), default=0.0)
     console.print(f"[dim]{window.subset}, score {format_score(window.score)}[/]")
     plain = console.color_system is None
-    for activations, full_at in ((window.true_activations, full), (tuple(known), max(known))):
+    for activations, full_at in ((window.true_activations, full), (expected, largest)):
         record = ActivationRecord(tokens, activations)
         console.print(colour_activations(record, full_at, plain=plain))
 

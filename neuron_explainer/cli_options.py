@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import inspect
 import logging
@@ -29,9 +30,21 @@ console = Console()
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 COMMON = {"model", "corpus", "layers", "neurons", "n_tokens", "seed"}
-COLLECT_FIELDS = (*RunSpec().choices(COLLECT), "corpus", "device")
+WHERE_TO_COLLECT = ("corpus", "device", "memory_gb", "checkpoint_s", "shard")
+COLLECT_FIELDS = (*RunSpec().choices(COLLECT), *WHERE_TO_COLLECT)
 EXPLAIN_FIELDS = (*RunSpec().choices(EXPLAIN), "neurons")
 PANELS = {COLLECT: "Collection", EXPLAIN: "Explaining and scoring"}
+
+WAYS_OUT = {
+    **dict.fromkeys(
+        (errno.ENOSPC, errno.EDQUOT, errno.EFBIG), "free some space, or use --run on another disk"
+    ),
+    **dict.fromkeys(
+        (errno.EACCES, errno.EPERM, errno.EROFS), "see to its permissions, or use another --run"
+    ),
+    errno.EISDIR: "move that folder away, or use another --run",
+}
+"""By the system's error number, what to do about it."""
 
 RunOption = Annotated[
     Path, typer.Option("--run", help="The run's folder; other commands find it by this.")
@@ -55,8 +68,16 @@ def run_program(call: Callable[[], None]) -> None:
         call()
     except NeuronExplainerError as error:
         _fail(str(error), 2 if isinstance(error, UsageError) else 1)
-    except OSError as error:  # a full disk, a folder that may not be written
-        _fail(f"{error.strerror or error}: {error.filename or 'no file named'}", 1)
+    except OSError as error:
+        _fail(_describe_system_error(error), 1)
+
+
+def _describe_system_error(error: OSError) -> str:
+    """`No space left on device: runs/a/report.html; free some, or use --run on another disk`"""
+    path = error.filename2 or error.filename  # of two, what was to be written
+    where = "" if path is None else f": {path}"
+    way_out = WAYS_OUT.get(error.errno or 0, "use --run with another folder")
+    return f"{error.strerror or error}{where}; {way_out}"
 
 
 def _fail(message: str, code: int) -> None:
@@ -70,9 +91,10 @@ def takes_spec(
 ) -> Callable[[Callable[[RunSpec, RunFolder], None]], Callable[..., None]]:
     """Decorates `command(spec, folder)`: the command line gets a flag for each named field.
 
-    Without names: one for every field. `--run` comes with it, and `--fresh` if wanted.
+    Without names: one for every field but `shard`, as a shard is collected and no more. `--run`
+    comes with it, and `--fresh` if wanted.
     """
-    chosen = set(names) or {f.name for f in fields(RunSpec)}
+    chosen = set(names) or {f.name for f in fields(RunSpec)} - {"shard"}
 
     def decorate(command: Callable[[RunSpec, RunFolder], None]) -> Callable[..., None]:
         @functools.wraps(command)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -42,7 +42,15 @@ class ScriptedSource:
     site = Site.MLP_POST_ACT
     device = torch.device("cpu")
 
-    def __init__(self, n_layers: int, n_units: int, scale: float = 1.0) -> None:
+    def __init__(
+        self,
+        n_layers: int,
+        n_units: int,
+        scale: float = 1.0,
+        counts: Callable[[Tensor], Tensor] | None = None,
+    ) -> None:
+        """counts: tokens (batch, seq) -> which of them count; None: all do."""
+        self._counts = counts
         self.layers = range(n_layers)
         self.n_units = n_units
         generator = torch.Generator().manual_seed(7)
@@ -51,10 +59,11 @@ class ScriptedSource:
         self._by_token = by_token * scale  # (layer, token, unit)
         self._by_position = by_position * scale  # (layer, position, unit)
 
-    def read(self, tokens: Tensor, receive: Receive) -> None:
-        for layer in self.layers:
+    def read(self, tokens: Tensor, layers: Sequence[int], receive: Receive) -> None:
+        counted = None if self._counts is None else self._counts(tokens)
+        for layer in layers:
             acts = self._by_token[layer][tokens] + self._by_position[layer][: tokens.shape[1]]
-            receive(layer, (acts * 8).round() / 8)
+            receive(layer, (acts * 8).round() / 8, counted)
 
 
 class ChunkedTable(WindowTable):

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from pathlib import Path
 
-from neuron_explainer.collector.collect import collect_units
-from neuron_explainer.collector.plans import CollectPlan, WindowPlan
+from neuron_explainer.collector.blocks import BlockPlan
+from neuron_explainer.collector.checkpoints import Checkpoints
+from neuron_explainer.collector.collect import Collection, OnTokens, Output, StoreOutput
+from neuron_explainer.collector.plans import CollectPlan, Shard, WindowPlan
+from neuron_explainer.collector.shards import ShardOutput, finish_shard
+from neuron_explainer.collector.token_means import TokenRows, plan_coverage
 from neuron_explainer.collector.windows import write_windows
 from neuron_explainer.stores.neuron_store import NeuronStore, StoreManifest, StoreWriter
-from neuron_explainer.stores.windows import RECORD, WindowTable
+from neuron_explainer.stores.windows import FIT, RECORD, WindowTable, read_counts
 from neuron_explainer.subject.source import ActivationSource
 from neuron_explainer.subject.tokens import SubjectTokenizer
 from tests.fakes import scripted_documents
@@ -23,22 +28,53 @@ def collect_into(
     tokenizer: SubjectTokenizer,
     plan: CollectPlan = PLAN,
     n_documents: int = 80,
-) -> NeuronStore:
-    """A store of scripted documents, as the collect stage writes one."""
+    *,
+    shard: Shard | None = None,
+    n_layers_a_group: int = 100,
+    min_tokens: int = 1,
+    checkpoint_every_s: float = 1000,
+    on_tokens: OnTokens | None = None,
+) -> NeuronStore | None:
+    """A store of scripted documents, as the collect stage writes one; None: a shard of it.
+
+    Repeated words are kept: the documents are made of few.
+    """
     writer = StoreWriter(folder)
-    window_plan = WindowPlan(n_ctx=plan.n_ctx, n_tokens=10_000)
-    documents = scripted_documents(n_documents)
-    counts = write_windows(documents, tokenizer, window_plan, writer.windows_folder)
+    if read_counts(writer.windows_folder) is None:
+        window_plan = WindowPlan(
+            n_ctx=plan.n_ctx, n_tokens=10_000, max_overlap=1, min_tokens=min_tokens
+        )
+        documents = scripted_documents(n_documents)
+        write_windows(documents, tokenizer, window_plan, writer.windows_folder)
+    counts = read_counts(writer.windows_folder)
+    assert counts is not None
     table = WindowTable(writer.windows_folder)
-    coverage = collect_units(source, table, counts.fit_token_counts, plan, writer)
+    coverage = plan_coverage(
+        table.count_tokens(FIT, tokenizer.n_tokens),
+        source.n_units * len(source.layers),
+        plan.token_means_gb * 1e9,
+    )
     writer.write_vocabulary(tokenizer.display)
+    writer.write_coverage(coverage.token_ids)
+    blocks = BlockPlan(table, plan, shard or Shard())
+    output: Output = ShardOutput(folder) if shard else StoreOutput(writer, blocks)
+    checkpoints = Checkpoints(folder / "checkpoint", checkpoint_every_s, max_share=math.inf)
+    rows = TokenRows(coverage, tokenizer.n_tokens, source.device)
+    collection = Collection(
+        source, blocks, plan, rows, output, checkpoints, on_tokens or _say_nothing
+    )
+    collection.collect(n_layers_a_group)
     manifest = StoreManifest(
         fingerprint="f", subject="scripted", site=source.site, layers=tuple(source.layers),
         n_units=source.n_units, n_ctx=plan.n_ctx, corpus="scripted", corpus_hash="c",
         n_documents=counts.n_documents, n_duplicates=counts.n_duplicates,
-        n_windows=counts.n_windows, n_tokens=counts.n_tokens,
-        n_record_tokens=table.count(RECORD)[1], coverage=coverage.share,
+        n_near_duplicates=counts.n_near_duplicates, n_windows=counts.n_windows,
+        n_tokens=counts.n_tokens, n_record_tokens=table.count(RECORD)[1], coverage=coverage.share,
     )  # fmt: skip
+    checkpoints.clear()
+    if shard is not None:
+        finish_shard(folder, shard, manifest)
+        return None
     writer.finish(manifest)
     return NeuronStore(folder)
 
@@ -50,3 +86,7 @@ def files_digest(folder: Path) -> dict[str, str]:
         for path in sorted(folder.rglob("*"))
         if path.is_file()
     }
+
+
+def _say_nothing(_n_tokens: int, *, again: bool = False) -> None:
+    pass

@@ -1,126 +1,171 @@
-"""The collector: every window runs through the subject once, for all layers and units at once.
+"""The collector: every window runs through the subject once, for all units of a group of layers.
 
-1. Fit windows: mean activation by token, and the boundaries of the bands.
+1. Fit windows: those drawn first, for the boundaries of the bands; from all of them the mean
+   activation by token.
 2. Record windows: the top, a uniform sample of each band, random windows, and moments.
 
 A block's activations are reduced in the hook, layer by layer, while they are in memory; no layer's
-activations outlive the block. What is kept does not grow with the corpus.
+activations outlive the block. What is kept does not grow with the corpus, and is saved now and
+then: a collection that was stopped, however it was, goes on from there to the same files.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from functools import partial
-from typing import NamedTuple
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import NamedTuple, Protocol
 
-import numpy as np
-import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
+from neuron_explainer.collector.blocks import BlockPlan, WorkItem
+from neuron_explainer.collector.checkpoints import FIT, RECORD, Checkpoints, Cursor
 from neuron_explainer.collector.layers import Block, FitLayer, Fitted, RecordLayer
 from neuron_explainer.collector.plans import CollectPlan
-from neuron_explainer.collector.sampling import draw_windows
-from neuron_explainer.collector.token_means import Coverage, plan_coverage
-from neuron_explainer.collector.windows import blocks
-from neuron_explainer.errors import CorpusError
+from neuron_explainer.collector.token_means import TokenRows
 from neuron_explainer.stores.neuron_store import StoreWriter
-from neuron_explainer.stores.windows import FIT, RECORD, Part, WindowTable
 from neuron_explainer.subject.source import ActivationSource
 
-OnTokens = Callable[[int], None]
-"""Hears how many more tokens have been read."""
+
+class Reading(NamedTuple):
+    """One layer's activations on one block."""
+
+    item: WorkItem
+    block: Block
+    layer: int
+    activations: Tensor
+    """(window, seq, unit)"""
+    counted: Tensor | None
+    """(window, seq) bool; None: every position counts."""
 
 
-class Passes(NamedTuple):
-    """The two passes over one table of windows."""
+class OnTokens(Protocol):
+    """Hears how many tokens have been read, or need not be read again."""
+
+    def __call__(self, n_tokens: int, *, again: bool = False) -> None: ...
+
+
+class Output(Protocol):
+    """Where a layer goes when a pass is through with it."""
+
+    def write_fit(self, layer: int, fit: FitLayer) -> None: ...
+
+    def write_record(self, layer: int, record: RecordLayer) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class StoreOutput:
+    """A whole collection: straight to the store."""
+
+    writer: StoreWriter
+    blocks: BlockPlan
+
+    def write_fit(self, layer: int, fit: FitLayer) -> None:
+        means = fit.token_sums.means().T.cpu().numpy()
+        self.writer.write_token_means(layer, means, fit.token_sums.counts.cpu().numpy())
+
+    def write_record(self, layer: int, record: RecordLayer) -> None:
+        self.writer.write_records(layer, record.records(self.blocks.random))
+
+
+@dataclass(frozen=True, slots=True)
+class Collection:
+    """Both passes over one table of windows, for one group of layers after the other."""
 
     source: ActivationSource
-    table: WindowTable
+    blocks: BlockPlan
     plan: CollectPlan
-    on_tokens: OnTokens | None
+    rows: TokenRows
+    output: Output
+    checkpoints: Checkpoints
+    on_tokens: OnTokens
 
-    def fit(self, coverage: Coverage, n_vocabulary: int) -> dict[int, FitLayer]:
-        drawn = self._draw(FIT, self.plan.n_boundary_windows)
-        layers = {
-            layer: FitLayer(
-                coverage, n_vocabulary, self.source.n_units, len(drawn), self.source.device
-            )
-            for layer in self.source.layers
-        }
-        self._run(FIT, drawn, lambda block, layer, acts: layers[layer].add(layer, block, acts))
-        return layers
+    def collect(self, n_layers_a_group: int) -> None:
+        """Reads every layer that is not finished yet, at most `n_layers_a_group` at a time."""
+        while group := self._next_group(n_layers_a_group):
+            cursor = self.checkpoints.cursor
+            if cursor.group != group:
+                cursor = Cursor(cursor.finished, group)
+            fitted: dict[int, Fitted] | None = None
+            if cursor.phase == FIT:
+                fitted = self._fit(cursor)
+                cursor = Cursor(cursor.finished, group, RECORD)
+            self._record(cursor, fitted)
+            self.checkpoints.save(Cursor((*cursor.finished, *group)), {})
 
-    def record(self, fitted: dict[int, Fitted]) -> tuple[dict[int, RecordLayer], NDArray[np.int64]]:
-        """The layers, and the ids of the random windows."""
-        drawn = self._draw(RECORD, self.plan.n_random)
+    def _next_group(self, n_layers: int) -> tuple[int, ...]:
+        """The one that was begun, unless memory has shrunk since; or the next."""
+        cursor = self.checkpoints.cursor
+        if 0 < len(cursor.group) <= n_layers:
+            return cursor.group
+        left = [layer for layer in self.source.layers if layer not in cursor.finished]
+        return tuple(left[:n_layers])
+
+    def _fit(self, cursor: Cursor) -> dict[int, Fitted]:
+        n_drawn = len(self.blocks.fit_drawn)
+        source = self.source
         layers = {
-            layer: RecordLayer(
-                fitted[layer],
-                top_k=self.plan.top_k,
-                n_a_band=self.plan.n_a_band,
-                n_random=len(drawn),
-                n_ctx=self.plan.n_ctx,
-                seed=self.plan.seed,
-            )
-            for layer in self.source.layers
+            layer: FitLayer(self.rows, source.n_units, n_drawn, source.device)
+            for layer in cursor.group
         }
-        self._run(RECORD, drawn, lambda block, layer, acts: layers[layer].add(layer, block, acts))
-        return layers, drawn
+
+        def add(reading: Reading) -> None:
+            item, block, layer, activations, counted = reading
+            if item.is_drawn:
+                layers[layer].draw(layer, block, activations, counted)
+            if item.is_mine:
+                layers[layer].add(layer, block, activations, counted)
+
+        self._run(cursor, self.blocks.fit(), layers, add)
+        fitted: dict[int, Fitted] = {}
+        for layer in cursor.group:
+            fit_layer = layers.pop(layer)  # its sums are freed once they are on disk
+            self.output.write_fit(layer, fit_layer)
+            fitted[layer] = fit_layer.fitted()
+        return fitted
+
+    def _record(self, cursor: Cursor, fitted: Mapping[int, Fitted] | None) -> None:
+        """`fitted` None: it is part of the state that was saved."""
+        n_random = len(self.blocks.random)
+        source = self.source
+        layers = {
+            layer: RecordLayer.empty(source.n_units, self.plan, n_random, source.device)
+            if fitted is None
+            else RecordLayer(fitted[layer], self.plan, n_random)
+            for layer in cursor.group
+        }
+
+        def add(reading: Reading) -> None:
+            _, block, layer, activations, counted = reading
+            layers[layer].add(layer, block, activations, counted)
+
+        self._run(cursor, self.blocks.record(), layers, add)
+        for layer in cursor.group:
+            self.output.write_record(layer, layers.pop(layer))
 
     def _run(
         self,
-        part: Part,
-        drawn: NDArray[np.int64],
-        add: Callable[[Block, int, Tensor], None],
+        cursor: Cursor,
+        items: Iterator[WorkItem],
+        layers: Mapping[int, FitLayer] | Mapping[int, RecordLayer],
+        add: Callable[[Reading], None],
     ) -> None:
-        for block in self._blocks(part, drawn):
-            self.source.read(block.tokens, partial(add, block))
-            if self.on_tokens is not None:
-                self.on_tokens(block.n_tokens)
+        """Reads the blocks of a phase from the cursor on."""
+        states = {number: layer.tensors() for number, layer in layers.items()}
+        if cursor.folder:
+            for number, tensors in states.items():
+                self.checkpoints.load(number, tensors)
+        for n_done, item in enumerate(items, start=1):
+            again = n_done <= cursor.n_blocks
+            if not again:
+                self._read(item, cursor.group, add)
+                if self.checkpoints.is_due:
+                    self.checkpoints.save(replace(cursor, n_blocks=n_done), states)
+            self.on_tokens(self.blocks.n_tokens(item), again=again)
 
-    def _draw(self, part: Part, n_windows: int) -> NDArray[np.int64]:
-        drawn = draw_windows(self.table, part, n_windows, self.plan.seed, "drawn")
-        if len(drawn) == 0:
-            raise CorpusError("no windows to fit on or to record; give more text")
-        return drawn
+    def _read(self, item: WorkItem, group: tuple[int, ...], add: Callable[[Reading], None]) -> None:
+        block = self.blocks.read(item, self.source.device)
 
-    def _blocks(self, part: Part, drawn: NDArray[np.int64]) -> Iterator[Block]:
-        device = self.source.device
-        for ids in blocks(self.table, part, self.plan.block_size):
-            near = np.searchsorted(drawn, ids).clip(max=len(drawn) - 1)
-            places = np.where(drawn[near] == ids, near, -1)
-            yield Block(
-                tokens=torch.from_numpy(self.table.block(ids)).to(device),
-                ids=torch.from_numpy(ids).to(device),
-                places=torch.from_numpy(places).to(device),
-            )
+        def receive(layer: int, activations: Tensor, counted: Tensor | None) -> None:
+            add(Reading(item, block, layer, activations, counted))
 
-
-def collect_units(
-    source: ActivationSource,
-    table: WindowTable,
-    fit_token_counts: NDArray[np.int64],
-    plan: CollectPlan,
-    writer: StoreWriter,
-    on_tokens: OnTokens | None = None,
-) -> Coverage:
-    """Runs both passes and writes every layer; returns which tokens have a mean of their own.
-
-    fit_token_counts: (vocabulary,) occurrences in the fit windows.
-    """
-    n_units = source.n_units * len(source.layers)
-    coverage = plan_coverage(fit_token_counts, n_units, plan.token_means_gb * 1e9)
-    writer.write_coverage(*coverage)
-    passes = Passes(source, table, plan, on_tokens)
-    fit_layers = passes.fit(coverage, len(fit_token_counts))
-    fitted: dict[int, Fitted] = {}
-    for layer in list(fit_layers):
-        fit_layer = fit_layers.pop(layer)  # its sums are freed once they are on disk
-        means = fit_layer.token_sums.means().float().T
-        writer.write_token_means(layer, means.cpu().numpy())
-        fitted[layer] = fit_layer.fitted()
-    record_layers, random_ids = passes.record(fitted)
-    for layer, record_layer in record_layers.items():
-        writer.write_records(layer, record_layer.records(random_ids))
-    return coverage
+        self.source.read(block.tokens, group, receive)

@@ -1,9 +1,11 @@
-"""Where the text comes from: `pydocs`, a file, or a folder of files.
+"""Where the text comes from: `pydocs`, a file, a folder, a Hugging Face dataset, or a mix.
 
     open_corpus("pydocs")           documentation on this machine, no network (see pydocs.py)
     open_corpus("book.txt")         cut into documents, or split at <|endoftext|>; also .md
     open_corpus("web.jsonl.gz")     the field `text` of each line's object; also .jsonl, .parquet
     open_corpus("folder")           all of these in and below it, a document of each in turn
+    open_corpus("hf:owner/name")    streamed with the optional `datasets` (see hub_corpus.py)
+    open_corpus("pydocs=3,folder")  interleaved, three characters to one (see mixed_corpus.py)
 
 A folder that is named pydocs is `./pydocs`.
 """
@@ -33,8 +35,9 @@ from neuron_explainer.collector.file_readers import (
     read_pieces,
     readable,
 )
+from neuron_explainer.collector.mixed_corpus import MixedCorpus, Part, parse_mix
 from neuron_explainer.collector.pydocs import PydocsCorpus
-from neuron_explainer.errors import CorpusError
+from neuron_explainer.errors import CorpusError, UsageError
 
 __all__ = ["Corpus", "Document", "FileCorpus", "drop_duplicates", "open_corpus"]
 
@@ -47,14 +50,42 @@ _RULES = f"1 {DOCUMENT_CHARS} {MAX_DOCUMENT_CHARS} {MAX_OPEN_FILES}"
 
 
 def open_corpus(spec: str, *, text_field: str = "text") -> Corpus:
-    """The corpus that `spec` names: "pydocs", or the path of a file or folder.
+    """The corpus that `spec` names: "pydocs", a path, "hf:" and a dataset, or a list of these.
 
-    `text_field` names the text in JSON lines and parquet. CorpusError when there is nothing at
-    the path, or nothing there of a known ending; what a file holds is seen as it is read.
+    `text_field` names the text in JSON lines, parquet and datasets. CorpusError when there is
+    nothing of that name, or nothing there of a known ending; what a file holds is seen as it is
+    read. UsageError for a list that cannot be meant.
     """
-    if spec == "pydocs":
+    wishes = parse_mix(spec)
+    parts = [Part(_open_one(wish.name, text_field), wish.weight) for wish in wishes]
+    if len(parts) == 1:
+        return parts[0].corpus
+    identities = Counter(_identity(part.corpus.name) for part in parts)
+    for part in parts:
+        if identities[_identity(part.corpus.name)] > 1:
+            raise UsageError(f"--corpus {spec!r}: {part.corpus.name} is there twice; name it once")
+    return MixedCorpus(spec, parts)
+
+
+def _open_one(name: str, text_field: str) -> Corpus:
+    if name == "pydocs":
         return PydocsCorpus()
-    return FileCorpus(spec, text_field=text_field)
+    if not name.startswith("hf:"):
+        return FileCorpus(name, text_field=text_field)
+    try:
+        # Imported here because the package it needs is optional.
+        from neuron_explainer.collector.hub_corpus import HubCorpus
+    except ImportError as e:
+        raise CorpusError(
+            f"{name}: datasets are read with a package that is missing ({e}); install it with "
+            'pip install "neuron-explainer[hf]"'
+        ) from e
+    return HubCorpus(name, text_field=text_field)
+
+
+def _identity(name: str) -> str:
+    """The same for two ways to write one path."""
+    return name if name == "pydocs" or not Path(name).exists() else os.path.realpath(name)
 
 
 class FileCorpus:

@@ -170,7 +170,7 @@ def _read_json_lines(path: Path, text_field: str) -> Iterator[Piece]:
         for number, line in enumerate(file, start=1):
             if not line.isspace():
                 where = f"{path}: line {number}"
-                yield Piece(number, _text_of(_parse_object(line, where), text_field, where))
+                yield Piece(number, text_of(_parse_object(line, where), text_field, where))
 
 
 def _parse_object(line: bytes, where: str) -> Mapping[str, object]:
@@ -189,7 +189,7 @@ def _parse_object(line: bytes, where: str) -> Mapping[str, object]:
     return parsed
 
 
-def _text_of(record: Mapping[str, object], text_field: str, where: str) -> str:
+def text_of(record: Mapping[str, object], text_field: str, where: str) -> str:
     """The record's text; nothing for null. CorpusError when there is no such field of text."""
     if text_field not in record:
         raise _no_field(where, text_field, record)
@@ -224,7 +224,7 @@ def _read_parquet(path: Path, text_field: str) -> Iterator[Piece]:
             for batch in file.iter_batches(_ROWS_PER_BATCH, columns=[text_field]):
                 for record in batch.to_pylist():
                     number += 1
-                    yield Piece(number, _text_of(record, text_field, f"{path}: row {number}"))
+                    yield Piece(number, text_of(record, text_field, f"{path}: row {number}"))
     except pyarrow.ArrowException as e:
         reason = str(e).splitlines()[0]
         raise CorpusError(f"{path}: cannot be read as parquet ({reason})") from e

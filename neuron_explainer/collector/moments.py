@@ -1,7 +1,8 @@
 """Mean and central moments of every unit of a layer, from power sums.
 
-Sums of (x − c)^p, p = 1..4, about a centre c near the mean, so that nothing cancels. Powers are
-taken in float32 on tiles that stay in the cache, and the tiles' sums are added in float64.
+Sums of (x − c)^p, p = 1..4, about a centre c near the mean, so that nothing cancels. The powers of
+a tile are taken in float32, in buffers that are used again; sums of 64 tokens are float32 products
+with a row of ones, and all further ones float64.
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-TILE_ELEMENTS = 1 << 18
+TILE_ELEMENTS = 1 << 19
+ROWS_A_SUM = 64
 
 
 class UnitMoments(NamedTuple):
@@ -28,30 +30,75 @@ class PowerSums:
 
     def __init__(self, centre: Tensor) -> None:
         """centre: (unit,) near each unit's mean."""
+        device = centre.device
         self._centre = centre.float()
-        self._sums = torch.zeros(4, len(centre), dtype=torch.float64, device=centre.device)
-        self.n_tokens = 0
+        self._sums = torch.zeros(4, len(centre), dtype=torch.float64, device=device)
+        self.n_tokens = torch.zeros(1, dtype=torch.int64, device=device)
+
+    def tensors(self) -> dict[str, Tensor]:
+        return {"power_sums": self._sums, "n_tokens": self.n_tokens}
 
     def add(self, activations: Tensor) -> Tensor:
-        """activations: (batch, seq, unit) -> the sums so far, (power, unit)."""
-        n_units = activations.shape[-1]
-        flat = activations.reshape(-1, n_units)  # (token, unit)
-        for tile in flat.split(max(1, TILE_ELEMENTS // n_units)):
-            first = tile.float() - self._centre  # (token, unit)
-            second = first * first
-            self._sums[0] += first.sum(0)
-            self._sums[1] += second.sum(0)
-            self._sums[2] += (second * first).sum(0)
-            self._sums[3] += (second * second).sum(0)
-        self.n_tokens += len(flat)
+        """activations: (token, unit) -> the sums so far, (power, unit)."""
+        n_tokens, n_units = activations.shape
+        n_rows = max(1, TILE_ELEMENTS // n_units // ROWS_A_SUM) * ROWS_A_SUM
+        buffers = _Buffers.of(min(n_rows, n_tokens), n_units, activations.device)
+        for tile in activations.split(n_rows):
+            buffers.add_powers(tile, self._centre, self._sums)
+        self.n_tokens += n_tokens
         return self._sums
 
+    def absorb(self, other: PowerSums) -> None:
+        """Adds the sums over other tokens, about the same centre."""
+        self._sums += other._sums
+        self.n_tokens += other.n_tokens
+
     def moments(self) -> UnitMoments:
-        m1, m2, m3, m4 = self._sums / self.n_tokens  # about the centre
+        m1, m2, m3, m4 = self._sums / self.n_tokens.clamp_min(1)  # about the centre
         variance = (m2 - m1**2).clamp_min(0)
         third = m3 - 3 * m1 * m2 + 2 * m1**3
         fourth = m4 - 4 * m1 * m3 + 6 * m1**2 * m2 - 3 * m1**4
-        # float32 sums of a tile are good to about 1e-6 of m2: a variance near that is rounding.
+        # sums of 64 in float32 are good to about 1e-6 of m2: a variance near that is rounding.
         constant = variance <= 1e-5 * m2
         central = (torch.where(constant, 0.0, moment) for moment in (variance, third, fourth))
         return UnitMoments(self._centre.double() + m1, *central)
+
+
+class _Buffers(NamedTuple):
+    """Where a tile's powers are put, so that no memory is asked for while blocks stream past."""
+
+    first: Tensor
+    """(row, unit)"""
+    square: Tensor
+    power: Tensor
+
+    @classmethod
+    def of(cls, n_rows: int, n_units: int, device: torch.device) -> _Buffers:
+        key = (n_rows, n_units, device)
+        if key not in _kept:
+            _kept.clear()
+            _kept[key] = cls(*(torch.empty(n_rows, n_units, device=device) for _ in range(3)))
+        return _kept[key]
+
+    def add_powers(self, tile: Tensor, centre: Tensor, sums: Tensor) -> None:
+        """tile: (row, unit); adds the sums of (tile − centre)^p over its rows to (power, unit)."""
+        first, square, power = (buffer[: len(tile)] for buffer in self)
+        first.copy_(tile).sub_(centre)
+        torch.mul(first, first, out=square)
+        sums[0] += _sum_rows(first)
+        sums[1] += _sum_rows(square)
+        sums[2] += _sum_rows(torch.mul(square, first, out=power))
+        sums[3] += _sum_rows(torch.mul(square, square, out=power))
+
+
+def _sum_rows(rows: Tensor) -> Tensor:
+    """(row, unit) float32 -> (unit,) float64: a product with ones, ROWS_A_SUM rows at a time."""
+    n_whole = len(rows) // ROWS_A_SUM * ROWS_A_SUM
+    groups = rows[:n_whole].unflatten(0, (-1, ROWS_A_SUM))  # (group, row, unit)
+    ones = rows.new_ones(1, 1, ROWS_A_SUM).expand(len(groups), -1, -1)
+    sums = torch.bmm(ones, groups).sum((0, 1), dtype=torch.float64)
+    return sums + rows[n_whole:].sum(0)
+
+
+_kept: dict[tuple[int, int, torch.device], _Buffers] = {}
+"""The buffers of the shape that was last asked for: all layers of a model share them."""

@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+MIN_INTERVAL_S = 20.0
+"""Between two checkpoints."""
+
 
 class Cut(StrEnum):
     """Which windows of a document are taken."""
@@ -28,6 +31,10 @@ class WindowPlan:
     """At most this many windows of one document, spread evenly over it; None: no limit."""
     fit_share: float = 0.5
     """Expected share of documents that statistics are fitted on."""
+    max_overlap: float = 0.5
+    """A window of which a larger share repeats earlier windows is left out; 1: none is."""
+    min_tokens: int = 1
+    """A shorter window is left out."""
     seed: int = 0
 
 
@@ -45,5 +52,20 @@ class CollectPlan:
     n_boundary_windows: int = 2048
     """Fit windows that the band boundaries are quantiles of."""
     token_means_gb: float = 2.0
-    """Memory for the token sums of all layers."""
+    """Size of the token sums of all layers."""
     seed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """One of several processes that each read a part of the blocks."""
+
+    number: int = 1
+    """From 1."""
+    n_shards: int = 1
+
+    def takes(self, block_number: int) -> bool:
+        return block_number % self.n_shards == self.number - 1
+
+    def __str__(self) -> str:
+        return f"{self.number}/{self.n_shards}"

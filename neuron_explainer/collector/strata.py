@@ -9,15 +9,17 @@ each window is counted exactly once, in the top or in a band.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
-from neuron_explainer.collector.top_k import BestWindows, Displaced, Rows, hash_keys
+from neuron_explainer.collector.top_k import BestWindows, Entries, Rows
 
 BAND_QUANTILES = (0.5, 0.9, 0.99, 0.999)
 """Those of the published random_sample_by_quantile."""
+N_COMMON = 2
+"""The lowest bands, which hold nine windows in ten."""
 
 
 def band_boundaries(maxima: Tensor, quantiles: Sequence[float] = BAND_QUANTILES) -> Tensor:
@@ -43,34 +45,66 @@ class Bands:
         self.population = torch.zeros(n_units, self.n_bands, dtype=torch.int64, device=device)
         self.kept = BestWindows(n_units * self.n_bands, n_a_band, n_ctx, device)
 
+    def tensors(self) -> dict[str, Tensor]:
+        kept = {f"band_{name}": tensor for name, tensor in self.kept.tensors().items()}
+        return {"boundaries": self.boundaries, "population": self.population, **kept}
+
     def add(
-        self, activations: Tensor, maxima: Tensor, ids: Tensor, hashes: Tensor, in_top: Tensor
+        self,
+        maxima: Tensor,
+        keys: Tensor,
+        rows: Callable[[Tensor, Tensor], Tensor],
+        in_top: tuple[Tensor, Tensor],
     ) -> None:
         """One block's windows, but for those in a unit's top.
 
-        activations: (window, seq, unit); maxima, in_top: (window, unit); ids, hashes: (window,).
+        maxima: (window, unit), -inf where no position counts; keys: (window,), see `hash_keys`;
+        rows: windows (n,) and units (n,) -> their activations (n, seq); in_top: the windows (n,)
+        and units (n,) of the pairs that are in the top.
         """
-        n_units = maxima.shape[1]
-        bands = torch.zeros_like(maxima, dtype=torch.int64)  # (window, unit)
-        for edge in self.boundaries.T:
-            bands += maxima >= edge
-        for band in range(self.n_bands):
-            self.population[:, band] += ((bands == band) & ~in_top).sum(0)
-        groups = torch.arange(n_units, device=maxima.device) * self.n_bands + bands
-        keys = hash_keys(hashes, ids)  # (window,)
-        contends = (keys.unsqueeze(1) > self.kept.floor[groups]) & ~in_top
-        window, unit = contends.nonzero(as_tuple=True)
-        by_window = activations.transpose(1, 2)  # (window, unit, seq)
-        self._offer(groups[window, unit], keys[window], lambda i: by_window[window[i], unit[i]])
+        self._count_all(maxima)
+        self._count(self._groups(maxima, *in_top), -1)
+        might = maxima >= self.boundaries[:, N_COMMON - 1]  # (window, unit)
+        might[keys > self._loosest_common_floor()] = True
+        might &= maxima > -torch.inf
+        might[in_top] = False
+        window, unit = might.nonzero(as_tuple=True)
+        groups = self._groups(maxima, window, unit)
+        contends = keys[window] > self.kept.floor[groups]
+        window, unit = window[contends], unit[contends]
+        self._offer(groups[contends], keys[window], lambda i: rows(window[i], unit[i]))
 
-    def add_displaced(
-        self, displaced: Displaced, maxima: Tensor, ids: Tensor, hashes: Tensor
-    ) -> None:
+    def add_displaced(self, displaced: Entries, maxima: Tensor, keys: Tensor) -> None:
         """Windows that a unit's top let go; `displaced.groups` are units; the others (n,)."""
         edges = self.boundaries[displaced.groups]  # (n, boundary)
         groups = displaced.groups * self.n_bands + (maxima.unsqueeze(1) >= edges).sum(1)
-        self.population.view(-1).index_add_(0, groups, torch.ones_like(groups))
-        self._offer(groups, hash_keys(hashes, ids), lambda i: displaced.rows[i])
+        self._count(groups, 1)
+        self._offer(groups, keys, lambda i: displaced.rows[i])
+
+    def absorb(self, other: Bands) -> None:
+        """Adds the bands of other windows."""
+        self.population += other.population
+        groups, keys, rows = other.kept.entries()
+        self.kept.offer(groups, keys, lambda i: rows[i])
+
+    def _count_all(self, maxima: Tensor) -> None:
+        """Every window of a block, (window, unit), in the band of its maximum."""
+        at_least = [maxima > -torch.inf, *(maxima >= edge for edge in self.boundaries.T)]
+        counts = torch.stack([inside.sum(0) for inside in at_least], dim=1)  # (unit, band)
+        self.population += counts
+        self.population[:, :-1] -= counts[:, 1:]
+
+    def _loosest_common_floor(self) -> Tensor:
+        """(): a window must beat it to enter any common band; few do, once many were seen."""
+        return self.kept.floor.view(-1, self.n_bands)[:, :N_COMMON].amin()
+
+    def _count(self, groups: Tensor, sign: int) -> None:
+        self.population.view(-1).index_add_(0, groups, torch.full_like(groups, sign))
+
+    def _groups(self, maxima: Tensor, window: Tensor, unit: Tensor) -> Tensor:
+        """Which group each (window, unit) pair belongs to, (n,)."""
+        bands = (maxima[window, unit].unsqueeze(1) >= self.boundaries[unit]).sum(1)
+        return unit * self.n_bands + bands
 
     def _offer(self, groups: Tensor, keys: Tensor, rows: Rows) -> None:
         groups, order = groups.sort()

@@ -1,6 +1,6 @@
 """Mean activation of every unit on every token: the token lookup table (Bills et al. 2023).
 
-The most frequent tokens that fit the memory budget have a row each; all others share the last one.
+The most frequent tokens that fit the size asked for have a row each; all others share the last one.
 """
 
 from __future__ import annotations
@@ -21,54 +21,81 @@ class Coverage(NamedTuple):
 
     token_ids: NDArray[np.int64]
     """(row,) most frequent first."""
-    counts: NDArray[np.int64]
-    """(row + 1,) occurrences in the fit text; the last entry is that of the shared row."""
-
-    @property
-    def share(self) -> float:
-        """Share of the fit text's tokens that have a row of their own."""
-        return float(self.counts[:-1].sum() / max(1, self.counts.sum()))
+    share: float
+    """Share of the fit text's tokens that have a row of their own."""
 
 
-def plan_coverage(counts: NDArray[np.int64], n_units: int, budget_bytes: float) -> Coverage:
+def plan_coverage(counts: NDArray[np.int64], n_units: int, size_bytes: float) -> Coverage:
     """The most frequent tokens whose sums for `n_units` units fit; ties go to the lower id.
 
     counts: (vocabulary,) occurrences in the fit text. Tokens that never occur get no row.
     """
-    n_rows = max(0, int(budget_bytes // (BYTES_A_SUM * n_units)) - 1)
+    n_rows = max(0, int(size_bytes // (BYTES_A_SUM * n_units)) - 1)
     order = np.argsort(-counts, kind="stable")[: min(n_rows, int((counts > 0).sum()))]
-    shared = counts.sum() - counts[order].sum()
-    return Coverage(order.astype(np.int64), np.append(counts[order], shared))
+    share = float(counts[order].sum() / max(1, counts.sum()))
+    return Coverage(order.astype(np.int64), share)
+
+
+class TokenGroups(NamedTuple):
+    """The tokens of a block, sorted by row."""
+
+    order: Tensor
+    """(token,) places in the block, all of one row next to each other."""
+    rows: Tensor
+    """(group,) distinct rows."""
+    counts: Tensor
+    """(group,)"""
+
+
+class TokenRows:
+    """The row of each token id; all layers share it, and what it last sorted."""
+
+    def __init__(self, coverage: Coverage, n_vocabulary: int, device: torch.device) -> None:
+        self.n_rows = len(coverage.token_ids) + 1
+        """The shared row, which is the last, included."""
+        self._row_of = torch.full((n_vocabulary,), self.n_rows - 1, device=device)  # (vocabulary,)
+        self._row_of[torch.from_numpy(coverage.token_ids).to(device)] = torch.arange(
+            self.n_rows - 1, device=device
+        )
+        self._last: tuple[Tensor, TokenGroups] | None = None
+
+    def group(self, tokens: Tensor) -> TokenGroups:
+        """tokens: any shape, in the order of the activations that belong to them."""
+        if self._last is None or self._last[0] is not tokens:
+            rows, order = self._row_of[tokens.flatten()].sort(stable=True)  # (token,)
+            distinct, counts = rows.unique_consecutive(return_counts=True)
+            self._last = (tokens, TokenGroups(order, distinct, counts))
+        return self._last[1]
 
 
 class TokenSums:
-    """Sums of one layer's activations by token, (row + 1, unit) float64."""
+    """Sums of one layer's activations by row, (row, unit) float64, and how many."""
 
-    def __init__(self, coverage: Coverage, n_vocabulary: int, n_units: int, device: torch.device):
-        n_rows = len(coverage.token_ids)
-        self._row_of = torch.full((n_vocabulary,), n_rows, device=device)  # (vocabulary,)
-        self._row_of[torch.from_numpy(coverage.token_ids).to(device)] = torch.arange(
-            n_rows, device=device
-        )
-        self._counts = torch.from_numpy(coverage.counts).to(device)
-        self.sums = torch.zeros(n_rows + 1, n_units, dtype=torch.float64, device=device)
+    def __init__(self, rows: TokenRows, n_units: int, device: torch.device) -> None:
+        self._rows = rows
+        self.sums = torch.zeros(rows.n_rows, n_units, dtype=torch.float64, device=device)
+        self.counts = torch.zeros(rows.n_rows, dtype=torch.int64, device=device)
+
+    def tensors(self) -> dict[str, Tensor]:
+        return {"token_sums": self.sums, "token_counts": self.counts}
 
     def add(self, tokens: Tensor, activations: Tensor) -> Tensor:
-        """tokens: (batch, seq); activations: (batch, seq, unit) -> what was added, (row, unit)."""
-        rows, order = self._row_of[tokens.flatten()].sort(stable=True)  # (token,)
-        distinct, counts = rows.unique_consecutive(return_counts=True)
-        flat = activations.reshape(len(order), -1).float()  # (token, unit)
+        """tokens: (token,) or (batch, seq); activations: (token, unit) -> what was added."""
+        order, rows, counts = self._rows.group(tokens)
         # One block holds few of each token, so float32 within it and float64 across blocks.
         offsets = counts.cumsum(0) - counts
-        added = F.embedding_bag(order, flat, offsets, mode="sum")
-        self.sums[distinct] += added
+        added = F.embedding_bag(order, activations.float(), offsets, mode="sum")  # (group, unit)
+        self.sums.index_add_(0, rows, added.double())
+        self.counts.index_add_(0, rows, counts)
         return added
 
-    def means(self) -> Tensor:
-        """(row + 1, unit) float64; the mean over all tokens where a row never occurred."""
-        counts = self._counts.unsqueeze(1)  # (row + 1, 1)
-        return torch.where(counts > 0, self.sums / counts.clamp_min(1), self.overall_mean())
+    def absorb(self, other: TokenSums) -> None:
+        """Adds the sums over other tokens."""
+        self.sums += other.sums
+        self.counts += other.counts
 
-    def overall_mean(self) -> Tensor:
-        """(unit,) over all tokens of the fit text."""
-        return self.sums.sum(0) / self._counts.sum()
+    def means(self) -> Tensor:
+        """(row, unit) float32; the mean over all tokens where a row never occurred."""
+        counts = self.counts.unsqueeze(1)  # (row, 1)
+        overall = self.sums.sum(0) / self.counts.sum().clamp_min(1)  # (unit,)
+        return torch.where(counts > 0, self.sums / counts.clamp_min(1), overall).float()

@@ -23,15 +23,19 @@ Rows = Callable[[Tensor], Tensor]
 """Candidate numbers (n,) -> their activations (n, seq)."""
 
 
-class Displaced(NamedTuple):
-    """What an offer pushed out."""
+class Entries(NamedTuple):
+    """Windows that hold, or held, a place."""
 
     groups: Tensor
-    """(n,) group each entry was in."""
+    """(n,) ascending where nothing else is said."""
     keys: Tensor
     """(n,)"""
     rows: Tensor
     """(n, n_ctx) activations."""
+
+    def where(self, chosen: Tensor) -> Entries:
+        """chosen: (n,) bool."""
+        return Entries(*(tensor[chosen] for tensor in self))
 
 
 class Offer(NamedTuple):
@@ -39,7 +43,8 @@ class Offer(NamedTuple):
 
     accepted: Tensor
     """(candidate,) bool: it holds a place now."""
-    displaced: Displaced
+    displaced: Entries
+    """What it pushed out, in any order."""
 
 
 class BestWindows:
@@ -50,6 +55,9 @@ class BestWindows:
         self.rows = torch.zeros(n_groups, n_places, n_ctx, device=device)  # (group, place, seq)
         self.floor = torch.full((n_groups,), EMPTY, device=device)
         """(group,) smallest key held: a candidate must beat it."""
+
+    def tensors(self) -> dict[str, Tensor]:
+        return {"keys": self.keys, "rows": self.rows, "floor": self.floor}
 
     def offer(self, groups: Tensor, keys: Tensor, rows: Rows) -> Offer:
         """Candidates in any number: `groups` (n,) ascending, `keys` (n,) unique in a group."""
@@ -75,11 +83,15 @@ class BestWindows:
         self.floor[touched] = self.keys[touched].amin(1)
         return Offer(accepted, displaced)
 
-    def _take(self, groups: Tensor, places: Tensor) -> Displaced:
+    def entries(self) -> Entries:
+        """Everything held."""
+        return self._take(*(self.keys > EMPTY).nonzero(as_tuple=True))
+
+    def _take(self, groups: Tensor, places: Tensor) -> Entries:
         keys = self.keys[groups, places]
         held = keys > EMPTY
         groups, places = groups[held], places[held]
-        return Displaced(groups, keys[held], self.rows[groups, places])
+        return Entries(groups, keys[held], self.rows[groups, places])
 
     def _put(self, groups: Tensor, places: Tensor, keys: Tensor, rows: Tensor) -> None:
         n_seq = rows.shape[1]
@@ -99,6 +111,14 @@ def value_keys(values: Tensor, window_ids: Tensor) -> Tensor:
     bits = (values.float() + 0.0).contiguous().view(torch.int32).long()  # + 0.0: no negative zero
     ordered = torch.where(bits < 0, bits ^ 0x7FFF_FFFF, bits)
     return (ordered << 32) | (_LOW_HALF - window_ids)
+
+
+def least_values_of(floor: Tensor) -> Tensor:
+    """Floors of value keys -> the least value that can still beat them.
+
+    Any finite one does where a place is free.
+    """
+    return torch.where(floor > EMPTY, values_of(floor), torch.finfo(torch.float32).min)
 
 
 def hash_keys(hashes: Tensor, window_ids: Tensor) -> Tensor:

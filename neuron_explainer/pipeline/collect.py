@@ -6,25 +6,49 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-from neuron_explainer.collector.collect import collect_units
+from neuron_explainer.collector.blocks import BlockPlan
+from neuron_explainer.collector.checkpoints import Checkpoints
+from neuron_explainer.collector.collect import Collection, Output, StoreOutput
 from neuron_explainer.collector.corpus import Corpus, open_corpus
+from neuron_explainer.collector.memory import MemoryPlan, Shape, plan_memory
+from neuron_explainer.collector.plans import CollectPlan
+from neuron_explainer.collector.shards import (
+    ShardManifest,
+    ShardOutput,
+    finish_shard,
+    merge_shards,
+    read_shard,
+)
+from neuron_explainer.collector.token_means import Coverage, TokenRows, plan_coverage
 from neuron_explainer.collector.windows import write_windows
-from neuron_explainer.errors import UsageError
+from neuron_explainer.errors import StoreError, UsageError
 from neuron_explainer.pipeline.events import (
     Listener,
+    Noted,
     StageAdvanced,
     StageFinished,
     StageStarted,
 )
 from neuron_explainer.pipeline.folder import RunFolder
-from neuron_explainer.pipeline.spec import RunSpec, fingerprint, parse_layers
+from neuron_explainer.pipeline.process_memory import (
+    memory_budget_bytes,
+    peak_memory_bytes,
+    used_memory_bytes,
+)
+from neuron_explainer.pipeline.spec import (
+    RunSpec,
+    fingerprint,
+    parse_layers,
+    parse_shard,
+    plan_from,
+)
 from neuron_explainer.stores.neuron_store import (
     NeuronStore,
     StoreManifest,
     StoreWriter,
     holds_store,
 )
-from neuron_explainer.stores.windows import RECORD, WindowTable
+from neuron_explainer.stores.windows import FIT, RECORD, WindowCounts, WindowTable, read_counts
 from neuron_explainer.subject.model import Subject, load_subject
 from neuron_explainer.subject.source import SubjectSource
 
@@ -48,19 +72,65 @@ def open_material(spec: RunSpec) -> Material:
         device=spec.device,
         site_module=spec.site_module,
         activation_function=spec.activation_function,
+        chat_template=spec.chat_template,
     )
     return Material(subject, corpus, subject.content_hash(), corpus.content_hash())
 
 
 def collect(spec: RunSpec, material: Material, folder: RunFolder, listen: Listener) -> NeuronStore:
-    """The store of these choices: made now, or the one that is already there.
+    """The store of these choices: made now, gone on with, or the one that is already there.
 
     SpecMismatch when the folder was made with other choices.
     """
     choices = resolve_choices(spec, material)
     folder.claim(choices)
     if not holds_store(folder.store):
-        _write_store(spec, material, folder, fingerprint(choices), listen)
+        job = _prepare(spec, material, folder, listen)
+        writer = StoreWriter(folder.store)
+        _read(job, StoreOutput(writer, job.blocks), listen)
+        writer.finish(_manifest(job, fingerprint(choices)))
+        job.checkpoints.clear()
+    return NeuronStore(folder.store)
+
+
+def collect_shard(
+    spec: RunSpec, material: Material, folder: RunFolder, listen: Listener
+) -> ShardManifest:
+    """One part of a collection, in the run folder that is the shard's own."""
+    choices = resolve_choices(spec, material)
+    folder.claim(choices)
+    done = read_shard(folder.store)
+    if done is not None:
+        return done
+    job = _prepare(spec, material, folder, listen)
+    _read(job, ShardOutput(folder.store), listen)
+    shard = parse_shard(spec.shard)
+    manifest = finish_shard(folder.store, shard, _manifest(job, fingerprint(choices)))
+    job.checkpoints.clear()
+    return manifest
+
+
+def merge(folder: RunFolder, listen: Listener) -> NeuronStore:
+    """The store that the shards of a run folder make together."""
+    shards = folder.shards()
+    if not shards:
+        raise StoreError(f"no shards in {folder.path}; run `collect --shard 1/N` and the others")
+    choices = shards[0].read_choices()
+    if choices is None:
+        raise StoreError(f"{shards[0].path} has no run.json; collect this shard again")
+    folder.claim(choices)
+    if not holds_store(folder.store):
+        listen(StageStarted("merge", len(choices["layers"]), "layers"))
+        n_done = 0
+
+        def on_layer() -> None:
+            nonlocal n_done
+            n_done += 1
+            listen(StageAdvanced("merge", n_done))
+
+        stores = [shard.store for shard in shards]
+        merge_shards(stores, plan_from(CollectPlan, choices), folder.store, on_layer)
+        listen(StageFinished("merge", f"{len(shards)} shards; {folder.path / 'shards'} can go now"))
     return NeuronStore(folder.store)
 
 
@@ -80,58 +150,122 @@ def resolve_choices(spec: RunSpec, material: Material) -> dict[str, Any]:
     }
 
 
-def _write_store(
-    spec: RunSpec, material: Material, folder: RunFolder, name: str, listen: Listener
-) -> None:
-    subject, corpus = material.subject, material.corpus
-    source = SubjectSource(subject, parse_layers(spec.layers, subject.n_layers))
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """A collection that is ready to read, or to go on reading."""
+
+    spec: RunSpec
+    material: Material
+    source: SubjectSource
+    table: WindowTable
+    counts: WindowCounts
+    coverage: Coverage
+    blocks: BlockPlan
+    checkpoints: Checkpoints
+    memory: MemoryPlan
+
+
+def _prepare(spec: RunSpec, material: Material, folder: RunFolder, listen: Listener) -> _Job:
+    """Cuts the text, unless that was done, and plans what is kept of it."""
+    subject = material.subject
+    source = SubjectSource(
+        subject,
+        parse_layers(spec.layers, subject.n_layers),
+        skip_first=spec.skip_first,
+        max_norm_ratio=spec.max_norm_ratio,
+    )
     writer = StoreWriter(folder.store)
+    counts = read_counts(writer.windows_folder) or _cut_text(spec, material, writer, listen)
+    table = WindowTable(writer.windows_folder)
+    plan = spec.collect_plan
+    blocks = BlockPlan(table, plan, parse_shard(spec.shard))
+    coverage = plan_coverage(
+        table.count_tokens(FIT, subject.tokenizer.n_tokens),
+        source.n_units * len(source.layers),
+        plan.token_means_gb * 1e9,
+    )
+    shape = Shape(
+        n_layers=len(source.layers),
+        n_units=source.n_units,
+        n_rows=len(coverage.token_ids) + 1,
+        n_drawn=len(blocks.fit_drawn),
+        n_random=len(blocks.random),
+    )
+    used = used_memory_bytes(source.device)
+    budget = memory_budget_bytes(spec.memory_gb, source.device)
+    memory = plan_memory(shape, plan, used_bytes=used, budget_bytes=budget)
+    listen(Noted("memory", memory.sentence()))
+    writer.write_vocabulary(subject.tokenizer.display)
+    writer.write_coverage(coverage.token_ids)
+    checkpoints = Checkpoints(folder.store / "checkpoint", spec.checkpoint_s)
+    return _Job(spec, material, source, table, counts, coverage, blocks, checkpoints, memory)
+
+
+def _cut_text(
+    spec: RunSpec, material: Material, writer: StoreWriter, listen: Listener
+) -> WindowCounts:
     listen(StageStarted("tokenise", spec.n_tokens, "tokens"))
     counts = write_windows(
-        corpus.documents(),
-        subject.tokenizer,
+        material.corpus.documents(),
+        material.subject.tokenizer,
         spec.window_plan,
         writer.windows_folder,
         lambda n_tokens: listen(StageAdvanced("tokenise", n_tokens)),
     )
+    left_out = f"{counts.n_duplicates:,} duplicate documents and {counts.n_near_duplicates:,} "
+    left_out += "near-duplicate windows left out"
+    if counts.n_short:
+        left_out += f", and {counts.n_short:,} windows that are too short"
     listen(
         StageFinished(
             "tokenise",
             f"{counts.n_tokens:,} tokens in {counts.n_windows:,} windows of "
-            f"{counts.n_documents:,} documents; {counts.n_duplicates:,} exact duplicates dropped"
+            f"{counts.n_documents:,} documents; {left_out}"
             + ("" if counts.n_tokens >= spec.n_tokens else "; the corpus holds no more"),
         )
     )
-    table = WindowTable(writer.windows_folder)
-    progress = _Progress(listen, counts.n_tokens)
-    coverage = collect_units(
-        source, table, counts.fit_token_counts, spec.collect_plan, writer, progress.add
+    return counts
+
+
+def _read(job: _Job, output: Output, listen: Listener) -> None:
+    """Both passes over every layer that is not finished."""
+    source, coverage = job.source, job.coverage
+    n_tokens = job.table.n_tokens * job.memory.n_groups // parse_shard(job.spec.shard).n_shards
+    progress = _Progress(listen, n_tokens)
+    rows = TokenRows(coverage, job.material.subject.tokenizer.n_tokens, source.device)
+    collection = Collection(
+        source, job.blocks, job.spec.collect_plan, rows, output, job.checkpoints, progress.add
     )
-    writer.write_vocabulary(subject.tokenizer.display)
-    manifest = StoreManifest(
-        fingerprint=name,
-        subject=subject.name,
-        site=source.site,
-        layers=tuple(source.layers),
-        n_units=source.n_units,
-        n_ctx=spec.n_ctx,
-        corpus=corpus.name,
-        corpus_hash=material.corpus_hash,
-        n_documents=counts.n_documents,
-        n_duplicates=counts.n_duplicates,
-        n_windows=counts.n_windows,
-        n_tokens=counts.n_tokens,
-        n_record_tokens=table.count(RECORD)[1],
-        coverage=coverage.share,
-    )
-    writer.finish(manifest)
+    collection.collect(job.memory.n_layers_a_group)
     listen(
         StageFinished(
             "collect",
             f"{len(source.layers) * source.n_units:,} neurons of {len(source.layers)} layers at "
             f"{progress.rate:,.0f} tokens/s; token means for {len(coverage.token_ids):,} tokens "
-            f"cover {coverage.share:.1%} of the text",
+            f"cover {coverage.share:.1%} of the text; peak memory "
+            f"{peak_memory_bytes(source.device) / 1e9:.2f} GB",
         )
+    )
+
+
+def _manifest(job: _Job, name: str) -> StoreManifest:
+    counts, source = job.counts, job.source
+    return StoreManifest(
+        fingerprint=name,
+        subject=job.material.subject.name,
+        site=source.site,
+        layers=tuple(source.layers),
+        n_units=source.n_units,
+        n_ctx=job.spec.n_ctx,
+        corpus=job.material.corpus.name,
+        corpus_hash=job.material.corpus_hash,
+        n_documents=counts.n_documents,
+        n_duplicates=counts.n_duplicates,
+        n_near_duplicates=counts.n_near_duplicates,
+        n_windows=counts.n_windows,
+        n_tokens=counts.n_tokens,
+        n_record_tokens=job.table.count(RECORD)[1],
+        coverage=job.coverage.share,
     )
 
 
@@ -141,14 +275,16 @@ class _Progress:
     def __init__(self, listen: Listener, total: int) -> None:
         self._listen = listen
         self._n_tokens = 0
+        self._n_read = 0
         self._started = time.perf_counter()
         listen(StageStarted("collect", total, "tokens"))
 
-    def add(self, n_tokens: int) -> None:
+    def add(self, n_tokens: int, *, again: bool = False) -> None:
         self._n_tokens += n_tokens
+        self._n_read += 0 if again else n_tokens
         self._listen(StageAdvanced("collect", self._n_tokens))
 
     @property
     def rate(self) -> float:
         """Tokens a second."""
-        return self._n_tokens / (time.perf_counter() - self._started)
+        return self._n_read / (time.perf_counter() - self._started)

@@ -32,6 +32,13 @@ class StageFinished:
 
 
 @dataclass(frozen=True, slots=True)
+class Noted:
+    stage: str
+    text: str
+    """One line for a person, before or while the stage runs."""
+
+
+@dataclass(frozen=True, slots=True)
 class UnitExplained:
     result: UnitResult
     is_preview: bool = False
@@ -44,7 +51,7 @@ class ReportWritten:
     is_final: bool = False
 
 
-Event = StageStarted | StageAdvanced | StageFinished | UnitExplained | ReportWritten
+Event = StageStarted | StageAdvanced | StageFinished | Noted | UnitExplained | ReportWritten
 Listener = Callable[[Event], None]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,11 +25,16 @@ from neuron_explainer.records.neuron import NeuronId
 from neuron_explainer.records.score import ScoredSimulation
 from neuron_explainer.scoring.base import Scorer
 from neuron_explainer.scoring.simulation import SimulationScorer
+from neuron_explainer.simulators.base import Simulator
 from neuron_explainer.simulators.token_lookup import TokenLookupSimulator
 from neuron_explainer.stores.neuron_store import NeuronStore
 from neuron_explainer.stores.results import Results
 
 MAX_CONCURRENT = 16
+EXPLAINERS: Mapping[str, Callable[[NeuronStore], Explainer]] = {
+    "token_lookup": lambda store: TokenLookupExplainer(store.read_token_lookup)
+}
+SIMULATORS: Mapping[str, Callable[[], Simulator]] = {"token_lookup": TokenLookupSimulator}
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,14 +59,23 @@ class Outcome:
     reason: str | None
 
 
+def require_known_method(spec: RunSpec) -> None:
+    """UsageError for an explainer or a simulator that is not known."""
+    for name, known, flag in (
+        (spec.explainer, EXPLAINERS, "--explainer"),
+        (spec.simulator, SIMULATORS, "--simulator"),
+    ):
+        if name not in known:
+            raise UsageError(f"{flag} {name!r} is not known; one of {', '.join(sorted(known))}")
+
+
 def make_method(spec: RunSpec, store: NeuronStore) -> Method:
     """The explainer and scorer that a spec names; UsageError for a name that is not known."""
-    explainers = {"token_lookup": TokenLookupExplainer(store.read_token_lookup)}
-    simulators = {"token_lookup": TokenLookupSimulator()}
-    simulator = _named(simulators, spec.simulator, "--simulator")
+    require_known_method(spec)
+    simulator = SIMULATORS[spec.simulator]()
     choices = {"collection": store.manifest.fingerprint, **spec.choices("explain")}
     return Method(
-        explainer=_named(explainers, spec.explainer, "--explainer"),
+        explainer=EXPLAINERS[spec.explainer](store),
         scorer=SimulationScorer(simulator, spec.n_per_split, spec.n_resamples, spec.seed),
         choices=choices,
     )
@@ -87,7 +101,7 @@ def explain(
         async for outcome in explain_units(method, store, waiting):
             _write(results, method, outcome)
             n_done += 1
-            listen(UnitExplained(next(results.units(method.fingerprint, outcome.neuron_id))))
+            listen(UnitExplained(results.unit(method.fingerprint, outcome.neuron_id)))
             listen(StageAdvanced("explain", n_done))
 
     asyncio.run(write_all())
@@ -120,9 +134,3 @@ def _write(results: Results, method: Method, outcome: Outcome) -> None:
         )
     else:
         results.add_explained(method.fingerprint, *outcome.explained)
-
-
-def _named(known: Mapping[str, Any], name: str, flag: str) -> Any:
-    if name not in known:
-        raise UsageError(f"{flag} {name!r} is not known; one of {', '.join(sorted(known))}")
-    return known[name]

@@ -2,6 +2,7 @@
 
 run.json          the choices of the collection, resolved; a folder is never mixed
 store/            stores/neuron_store.py
+shards/03-of-16/  a run folder of its own for each shard, until they are merged
 results.sqlite    stores/results.py
 report.html       viewer/report.py
 .preview/         a run of its own on a little of the text, while the real one is collected
@@ -19,10 +20,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from neuron_explainer.collector.plans import Shard
 from neuron_explainer.errors import SpecMismatch, StoreError
 from neuron_explainer.pipeline.spec import flag_of
 from neuron_explainer.stores import atomic
 from neuron_explainer.stores.neuron_store import holds_store
+from neuron_explainer.stores.windows import read_counts
 
 DEFAULT_RUN = Path("runs/default")
 
@@ -52,27 +55,43 @@ class RunFolder:
         """A run of its own, on a little of the text; gone once the real one is done."""
         return RunFolder(self.path / ".preview")
 
+    def shard(self, shard: Shard) -> RunFolder:
+        """A run of its own, on a part of the blocks."""
+        name = f"{shard.number:0{len(str(shard.n_shards))}d}-of-{shard.n_shards}"
+        return RunFolder(self._shards / name, self.fresh)
+
+    def shards(self) -> list[RunFolder]:
+        """Those that were begun, in order of their number."""
+        return [RunFolder(path) for path in sorted(self._shards.glob("*-of-*"))]
+
+    @property
+    def _shards(self) -> Path:
+        return self.path / "shards"
+
     @property
     def _choices(self) -> Path:
         return self.path / "run.json"
 
     def read_choices(self) -> dict[str, Any] | None:
         """The choices of the collection, finished or not; None when none was begun."""
+        damage = f"{self._choices} is damaged; use --fresh to start over"
         try:
-            choices: dict[str, Any] = json.loads(self._choices.read_text(encoding="utf-8"))
+            choices = json.loads(self._choices.read_text(encoding="utf-8"))
         except FileNotFoundError:
             return None
         except ValueError as error:
-            raise StoreError(f"{self._choices} is damaged; use --fresh to start over") from error
+            raise StoreError(damage) from error
+        if not isinstance(choices, dict) or not isinstance(choices.get("seed", 0), int):
+            raise StoreError(damage)
         return choices
 
     def claim(self, choices: Mapping[str, Any]) -> None:
         """Makes the folder that of these choices; SpecMismatch when it holds another collection.
 
-        Choices that never came to a finished collection bind nobody.
+        Choices whose text was never cut into windows to the end bind nobody.
         """
         plain = json.loads(json.dumps(choices))  # as it reads back: tuples are lists
-        if holds_store(self.store):
+        if holds_store(self.store) or read_counts(self.store / "windows") is not None:
             self._require_same(plain)
         text = json.dumps(plain, indent=1, ensure_ascii=False)
         atomic.write_text(self._choices, text + "\n")
@@ -97,7 +116,7 @@ class RunFolder:
         """
         if self.store.exists() and not (holds_store(self.store) or self._choices.exists()):
             raise StoreError(f"{self.store} was not made by a run; use --run with another folder")
-        for path in (self.store, self.preview.path):
+        for path in (self.store, self.preview.path, self._shards):
             shutil.rmtree(path, ignore_errors=True)
         for path in (self._choices, self.report):
             path.unlink(missing_ok=True)

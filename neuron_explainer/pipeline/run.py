@@ -6,7 +6,14 @@ import shutil
 import time
 from dataclasses import replace
 
-from neuron_explainer.pipeline.collect import Material, collect, open_material, resolve_choices
+from neuron_explainer.pipeline.collect import (
+    Material,
+    collect,
+    collect_shard,
+    merge,
+    open_material,
+    resolve_choices,
+)
 from neuron_explainer.pipeline.events import (
     Event,
     Listener,
@@ -15,9 +22,9 @@ from neuron_explainer.pipeline.events import (
     StageStarted,
     UnitExplained,
 )
-from neuron_explainer.pipeline.explain import explain, make_method
+from neuron_explainer.pipeline.explain import explain, make_method, require_known_method
 from neuron_explainer.pipeline.folder import RunFolder
-from neuron_explainer.pipeline.spec import RunSpec, choose_neurons, parse_layers
+from neuron_explainer.pipeline.spec import RunSpec, choose_neurons, parse_layers, parse_shard
 from neuron_explainer.stores.neuron_store import NeuronStore, holds_store
 from neuron_explainer.stores.results import Results
 from neuron_explainer.subject.model import Subject
@@ -39,17 +46,29 @@ def run(spec: RunSpec, folder: RunFolder, listen: Listener) -> None:
     with folder.locked():
         material = _start(spec, folder)
         n_preview = preview_tokens(material.subject)
-        if not holds_store(folder.store) and spec.n_tokens > 2 * n_preview:
+        is_begun = holds_store(folder.store) or folder.report.exists()
+        if not is_begun and spec.n_tokens > 2 * n_preview:
             preview(spec, n_preview, material, folder, listen)
         store = collect(spec, material, folder, listen)
         shutil.rmtree(folder.preview.path, ignore_errors=True)
         _explain_and_report(spec, store, folder, _Refreshing(folder, listen))
 
 
-def run_collect(spec: RunSpec, folder: RunFolder, listen: Listener) -> NeuronStore:
-    """The collect stage alone."""
+def run_collect(spec: RunSpec, folder: RunFolder, listen: Listener) -> None:
+    """The collect stage alone; with `--shard`, its part."""
+    if spec.shard is None:
+        with folder.locked():
+            collect(spec, _start(spec, folder), folder, listen)
+        return
+    own = folder.shard(parse_shard(spec.shard))
+    with own.locked():
+        collect_shard(spec, _start(spec, own), own, listen)
+
+
+def run_merge(folder: RunFolder, listen: Listener) -> None:
+    """The store that the shards in the folder make together."""
     with folder.locked():
-        return collect(spec, _start(spec, folder), folder, listen)
+        merge(folder, listen)
 
 
 def run_explain(spec: RunSpec, folder: RunFolder, listen: Listener) -> None:
@@ -108,6 +127,7 @@ def preview(
 
 def _start(spec: RunSpec, folder: RunFolder) -> Material:
     """Opens everything and checks every choice; only then is a fresh folder cleared."""
+    require_known_method(spec)
     material = open_material(spec)
     subject = material.subject
     resolve_choices(spec, material)
@@ -147,5 +167,6 @@ def _explain_and_report(
 def _explain(spec: RunSpec, store: NeuronStore, folder: RunFolder, listen: Listener) -> None:
     manifest = store.manifest
     neuron_ids = choose_neurons(spec.neurons, manifest.layers, manifest.n_units, spec.seed)
+    method = make_method(spec, store)
     with Results(folder.results) as results:
-        explain(make_method(spec, store), store, results, neuron_ids, listen)
+        explain(method, store, results, neuron_ids, listen)

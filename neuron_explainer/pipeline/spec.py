@@ -7,10 +7,10 @@ import json
 import random
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
-from typing import Any
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, TypeVar
 
-from neuron_explainer.collector.plans import CollectPlan, Cut, WindowPlan
+from neuron_explainer.collector.plans import MIN_INTERVAL_S, CollectPlan, Cut, Shard, WindowPlan
 from neuron_explainer.errors import UnitNotFound, UsageError
 from neuron_explainer.records.neuron import NeuronId
 from neuron_explainer.records.splits import RANDOM_SPLITS, TOP_SPLITS
@@ -33,7 +33,10 @@ class RunSpec:
 
     model: str = _choice("bundled", COLLECT, "“bundled”, a hub id, or a local folder.")
     corpus: str = _choice(
-        "pydocs", WHERE, "“pydocs” (documentation on this machine), or a file or folder of text."
+        "pydocs",
+        WHERE,
+        "“pydocs” (documentation on this machine), a file or folder, hf:DATASET, or a mix of "
+        "these: pydocs=3,notes.jsonl=1.",
     )
     layers: str | None = _choice(None, COLLECT, "Layers, such as 0,2-5; all when not given.")
     neurons: str | None = _choice(
@@ -41,6 +44,15 @@ class RunSpec:
     )
     n_tokens: int = _choice(1_500_000, COLLECT, "Tokens of text to read.")
     seed: int = _choice(0, COLLECT, "Decides every random choice.")
+    memory_gb: float | None = _choice(
+        None, WHERE, "Most memory to use; layers that do not fit are read in passes of their own."
+    )
+    checkpoint_s: float = _choice(
+        MIN_INTERVAL_S, WHERE, "Seconds between two checkpoints of a collection, at least."
+    )
+    shard: str | None = _choice(
+        None, WHERE, "Such as 3/16: read the third of sixteen parts; then merge."
+    )
     dtype: str = _choice("auto", COLLECT, "auto, float32, bfloat16 or float16.")
     device: str = _choice("auto", WHERE, "auto, cpu, cuda, cuda:1, …")
     site_module: str | None = _choice(
@@ -52,10 +64,24 @@ class RunSpec:
     cut: Cut = _choice(  # noqa: RUF009 - a field, as the others
         Cut.ALL, COLLECT, "All consecutive windows of a document, or one at random."
     )
-    text_field: str = _choice("text", COLLECT, "Field that holds the text, in JSON and parquet.")
+    text_field: str = _choice(
+        "text", COLLECT, "Field that holds the text, in JSON, parquet and datasets."
+    )
+    chat_template: bool = _choice(
+        False, COLLECT, "Each document is a user's message in the model's own chat template."
+    )
     n_ctx: int = _choice(64, COLLECT, "Longest window, in tokens.")
     max_a_document: int | None = _choice(
         None, COLLECT, "At most this many windows of one document; no limit when not given."
+    )
+    max_overlap: float = _choice(
+        0.5, COLLECT, "Leave out windows of which more repeats earlier windows; 1 keeps all."
+    )
+    skip_first: int = _choice(
+        0, COLLECT, "Positions at a window's start that do not count, such as attention sinks."
+    )
+    max_norm_ratio: float | None = _choice(
+        None, COLLECT, "Tokens whose residual stream is longer than this many medians do not count."
     )
     fit_share: float = _choice(
         0.5, COLLECT, "Share of the documents to fit token means and bands on; never scored on."
@@ -85,16 +111,28 @@ class RunSpec:
             raise UsageError("--seed and --n-resamples must not be negative")
         if not 0 <= self.token_means_gb < float("inf"):
             raise UsageError(f"--token-means-gb must be a size, not {self.token_means_gb}")
+        if not 0 <= self.max_overlap <= 1:
+            raise UsageError(f"--max-overlap must lie between 0 and 1, not {self.max_overlap}")
+        if not 0 <= self.skip_first < self.n_ctx:
+            raise UsageError(
+                f"--skip-first must lie between 0 and --n-ctx {self.n_ctx}, not {self.skip_first}"
+            )
+        if self.max_norm_ratio is not None and not self.max_norm_ratio > 1:
+            raise UsageError(f"--max-norm-ratio must be more than 1, not {self.max_norm_ratio}")
+        if not 0 <= self.checkpoint_s < float("inf"):
+            raise UsageError(f"--checkpoint-s must be a time, not {self.checkpoint_s}")
+        if self.memory_gb is not None and not 0 < self.memory_gb < float("inf"):
+            raise UsageError(f"--memory-gb must be a size, not {self.memory_gb}")
         if not 0 < self.fit_share < 1:
             raise UsageError(f"--fit-share must lie between 0 and 1, not {self.fit_share}")
 
     @property
     def window_plan(self) -> WindowPlan:
-        return WindowPlan(**self._taken_by(WindowPlan))
+        return plan_from(WindowPlan, asdict(self), min_tokens=self.skip_first + 1)
 
     @property
     def collect_plan(self) -> CollectPlan:
-        return CollectPlan(**self._taken_by(CollectPlan))
+        return plan_from(CollectPlan, asdict(self))
 
     def require_scorable(self) -> None:
         """UsageError when the windows that are kept are too few for the splits to score on."""
@@ -110,8 +148,24 @@ class RunSpec:
         """The choices that can change the results of a stage."""
         return {f.name: getattr(self, f.name) for f in fields(self) if f.metadata["stage"] == stage}
 
-    def _taken_by(self, plan: type[WindowPlan] | type[CollectPlan]) -> dict[str, Any]:
-        return {f.name: getattr(self, f.name) for f in fields(plan)}
+
+Plan = TypeVar("Plan", WindowPlan, CollectPlan)
+
+
+def plan_from(plan: type[Plan], choices: Mapping[str, Any], **others: Any) -> Plan:
+    """A plan of the choices that it names; KeyError when one is not there."""
+    named = {f.name: choices[f.name] for f in fields(plan) if f.name not in others}
+    return plan(**named, **others)
+
+
+def parse_shard(text: str | None) -> Shard:
+    """`3/16` -> Shard(3, 16); None: everything. UsageError for what cannot be meant."""
+    if text is None:
+        return Shard()
+    match = re.fullmatch(r"\s*(\d+)/(\d+)\s*", text)
+    if match is None or not 1 <= int(match[1]) <= int(match[2]):
+        raise UsageError(f"--shard {text!r}: write the part and how many there are, such as 3/16")
+    return Shard(int(match[1]), int(match[2]))
 
 
 def flag_of(name: str) -> str:

@@ -36,8 +36,11 @@ class ActivationRecord:
 
     tokens: tuple[str, ...]
     """Display strings, one a token."""
-    activations: tuple[float, ...]
-    """Raw activations, negative ones included; as many as there are tokens."""
+    activations: tuple[float | None, ...]
+    """Raw activations, negative ones included; None: the position does not count.
+
+    As many as there are tokens, at least one of them a number.
+    """
 
     def __post_init__(self) -> None:
         if len(self.tokens) != len(self.activations):
@@ -45,7 +48,7 @@ class ActivationRecord:
 
     @property
     def max_activation(self) -> float:
-        return max(self.activations)
+        return max(activation for activation in self.activations if activation is not None)
 
 
 @dataclass(frozen=True, slots=True)

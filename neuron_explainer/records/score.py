@@ -51,7 +51,8 @@ class ScoredWindow:
     subset: str
     """`top` or `random`."""
     simulation: SequenceSimulation
-    true_activations: tuple[float, ...]
+    true_activations: tuple[float | None, ...]
+    """Raw; None: the position does not count."""
     score: Score
 
 

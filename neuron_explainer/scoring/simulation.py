@@ -175,7 +175,7 @@ class SimulationScorer:
         return Score(metric.value, value, n_tokens, reason=undefined and undefined.value)
 
     def _missing_reason(self, windows: Sequence[_Window], which: str) -> str | None:
-        n_tokens = sum(len(window.record.tokens) for window in windows)
+        n_tokens = sum(window.n_counted for window in windows)
         n_missing = n_tokens - sum(len(window.pair.real) for window in windows)
         # At least one token must be left, whatever share is allowed.
         if n_missing <= max(0, min(self.max_missing_share * n_tokens, n_tokens - 1)):
@@ -203,19 +203,25 @@ class SimulationScorer:
 
 
 class _Window(NamedTuple):
-    """A window, its simulation, and the tokens that have a prediction, as arrays."""
+    """A window, its simulation, and the tokens that count and have a prediction, as arrays."""
 
     record: ActivationRecord
     simulation: SequenceSimulation
     pair: WindowPair
+
+    @property
+    def n_counted(self) -> int:
+        """Tokens, with a prediction or without."""
+        return sum(activation is not None for activation in self.record.activations)
 
 
 def _pair(record: ActivationRecord, simulation: SequenceSimulation) -> _Window:
     real, simulated = record.activations, simulation.expected_activations
     if len(real) != len(simulated):
         raise ValueError(f"{len(simulated)} predictions for a window of {len(real)} tokens")
-    if None in simulated:
-        kept = [i for i, value in enumerate(simulated) if value is not None]
+    if None in real or None in simulated:
+        both = zip(real, simulated, strict=True)
+        kept = [i for i, pair in enumerate(both) if None not in pair]
         real, simulated = tuple(real[i] for i in kept), tuple(simulated[i] for i in kept)
     pair = WindowPair(np.array(real, dtype=np.float64), np.array(simulated, dtype=np.float64))
     return _Window(record, simulation, pair)

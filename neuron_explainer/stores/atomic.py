@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,10 +14,12 @@ from pathlib import Path
 def replacing(path: Path) -> Iterator[Path]:
     """Gives a temporary path beside `path`; on a clean exit it takes `path`'s place.
 
-    After an exception, or a kill, `path` is what it was before.
+    After an exception, or a kill, `path` is what it was before; what a killed process left beside
+    it goes with the next one that writes it.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    _drop_abandoned(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}")
     temporary.touch(exist_ok=False)
     try:
         yield temporary
@@ -31,6 +34,25 @@ def write_text(path: Path, text: str) -> None:
     """Puts `text` at `path`, or leaves what was there."""
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def _drop_abandoned(path: Path) -> None:
+    """Removes temporary files of `path` whose process is no more."""
+    pattern = re.compile(rf"\.{re.escape(path.name)}\.(\d+)-[0-9a-f]{{8}}")
+    for other in path.parent.iterdir():
+        match = pattern.fullmatch(other.name)
+        if match is not None and not _is_running(int(match[1])):
+            other.unlink(missing_ok=True)
+
+
+def _is_running(process_id: int) -> bool:
+    try:
+        os.kill(process_id, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # another user's
+        return True
+    return True
 
 
 def _sync(path: Path) -> None:

@@ -3,9 +3,11 @@
     store.json                  StoreManifest; written last, so a store with it is whole
     windows/                    see stores/windows.py
     vocabulary.json             display string of each token id
-    token_means.safetensors     ids (row,), counts (row + 1,): which tokens have a row of their own
-    layer_007/means.safetensors    token_means (unit, row + 1) float32; the last is the shared row
-    layer_007/records.safetensors  LayerRecords, unit first
+    token_means.safetensors     ids (row,): which tokens have a row of their own
+    layer_007/means.safetensors    token_means (unit, row + 1) float32, the last the shared row;
+                                   counts (row + 1,): occurrences in the fit text
+    layer_007/records.safetensors  LayerRecords, unit first; for rows with positions that do not
+                                   count, one bit each: top_left_out, band_left_out, random_left_out
 
 Unit-major tensors, memory-mapped: one unit is a handful of contiguous slices.
 """
@@ -14,6 +16,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import ItemsView, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from functools import cached_property
 from pathlib import Path
@@ -36,8 +39,10 @@ from neuron_explainer.records.neuron import (
 from neuron_explainer.stores import atomic
 from neuron_explainer.stores.windows import WindowTable
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 MANIFEST = "store.json"
+SHARED = ("random_ids", "counts", "n_counted")
+"""Tensors of a layer that all its units share."""
 Value = TypeVar("Value")
 
 
@@ -59,6 +64,8 @@ class StoreManifest:
     n_documents: int
     n_duplicates: int
     """Exact duplicate documents that were left out."""
+    n_near_duplicates: int
+    """Windows left out because most of their text had come before."""
     n_windows: int
     n_tokens: int
     n_record_tokens: int
@@ -69,12 +76,15 @@ class StoreManifest:
 
 
 class LayerRecords(NamedTuple):
-    """One layer's part of a store; window id -1: no window in that place, its row is zeros."""
+    """One layer's part of a store; window id -1: no window in that place, its row is zeros.
+
+    Rows are activations, -inf where a position does not count.
+    """
 
     top_ids: NDArray[np.int64]
     """(unit, place), by maximum, descending."""
     top_rows: NDArray[np.floating]
-    """(unit, place, seq) activations; a window's own length ends its row."""
+    """(unit, place, seq); a window's own length ends its row."""
     band_boundaries: NDArray[np.float32]
     """(unit, band - 1), ascending."""
     band_population: NDArray[np.int64]
@@ -89,6 +99,8 @@ class LayerRecords(NamedTuple):
     """(random window,), the same for all units."""
     moments: NDArray[np.float64]
     """(unit, 4): mean, variance, third and fourth central moment."""
+    n_counted: NDArray[np.int64]
+    """(1,) tokens that the moments are over."""
 
 
 class StoreWriter:
@@ -106,15 +118,26 @@ class StoreWriter:
         text = json.dumps(display, ensure_ascii=False)
         atomic.write_text(self.folder / "vocabulary.json", text)
 
-    def write_coverage(self, token_ids: NDArray[np.int64], counts: NDArray[np.int64]) -> None:
-        _save(self.folder / "token_means.safetensors", {"ids": token_ids, "counts": counts})
+    def write_coverage(self, token_ids: NDArray[np.int64]) -> None:
+        """token_ids: (row,)."""
+        _save(self.folder / "token_means.safetensors", {"ids": token_ids})
 
-    def write_token_means(self, layer: int, means: NDArray[np.float32]) -> None:
-        """means: (unit, row + 1)."""
-        _save(_layer_folder(self.folder, layer) / "means.safetensors", {"token_means": means})
+    def write_token_means(
+        self, layer: int, means: NDArray[np.float32], counts: NDArray[np.int64]
+    ) -> None:
+        """means: (unit, row + 1); counts: (row + 1,)."""
+        path = _layer_folder(self.folder, layer) / "means.safetensors"
+        _save(path, {"token_means": means, "counts": counts})
 
     def write_records(self, layer: int, records: LayerRecords) -> None:
-        _save(_layer_folder(self.folder, layer) / "records.safetensors", records._asdict())
+        tensors = records._asdict()
+        for name in ("top", "band", "random"):
+            rows = tensors[f"{name}_rows"]
+            is_left_out = np.isneginf(rows)
+            if is_left_out.any():
+                tensors[f"{name}_rows"] = np.where(is_left_out, rows.dtype.type(0), rows)
+                tensors[f"{name}_left_out"] = np.packbits(is_left_out, axis=-1)
+        _save(_layer_folder(self.folder, layer) / "records.safetensors", tensors)
 
     def finish(self, manifest: StoreManifest) -> None:
         text = json.dumps(asdict(manifest), indent=1, ensure_ascii=False)
@@ -139,23 +162,26 @@ class NeuronStore:
     def read_neuron(self, neuron_id: NeuronId) -> NeuronRecord:
         """All that was recorded of one unit; UnitNotFound when it is not in the store."""
         unit = self._read_unit(neuron_id, "records.safetensors")
-        taken = {*unit["top_ids"].tolist(), *unit["band_ids"].flatten().tolist()}
-        return NeuronRecord(
-            neuron_id=neuron_id,
-            top=self._records(unit["top_ids"], unit["top_rows"]),
-            strata=self._strata(unit),
-            random=self._records(unit["random_ids"], unit["random_rows"], skip=taken),
-            moments=self._moments(unit["moments"]),
-        )
+        with self._sound(neuron_id):
+            taken = {*unit["top_ids"].tolist(), *unit["band_ids"].flatten().tolist()}
+            return NeuronRecord(
+                neuron_id=neuron_id,
+                top=self._records(unit["top_ids"], _rows(unit, "top")),
+                strata=self._strata(unit),
+                random=self._records(unit["random_ids"], _rows(unit, "random"), skip=taken),
+                moments=_moments(int(unit["n_counted"][0]), unit["moments"]),
+            )
 
     def read_token_lookup(self, neuron_id: NeuronId) -> TokenLookupTable:
         """The unit's mean activation by token, fitted on the fit documents alone."""
-        means = self._read_unit(neuron_id, "means.safetensors")["token_means"]
-        return TokenLookupTable(
-            mean_by_token=_Columns(self._column_of, means.tolist()),
-            count_by_token=_Columns(self._column_of, self._token_counts),
-            default=float(means[-1]),
-        )
+        unit = self._read_unit(neuron_id, "means.safetensors")
+        with self._sound(neuron_id):
+            means = unit["token_means"].tolist()
+            return TokenLookupTable(
+                mean_by_token=_Columns(self._column_of, means),
+                count_by_token=_Columns(self._column_of, unit["counts"].tolist()),
+                default=means[-1],
+            )
 
     @cached_property
     def vocabulary(self) -> tuple[str, ...]:
@@ -168,13 +194,8 @@ class NeuronStore:
 
     @cached_property
     def _column_of(self) -> dict[str, int]:
-        ids = self._file(self.folder / "token_means.safetensors").get_tensor("ids")
-        return {self.vocabulary[token_id]: column for column, token_id in enumerate(ids.tolist())}
-
-    @cached_property
-    def _token_counts(self) -> list[int]:
-        counts = self._file(self.folder / "token_means.safetensors").get_tensor("counts")
-        return [int(count) for count in counts]
+        ids = read_coverage(self.folder).tolist()
+        return {self.vocabulary[token_id]: column for column, token_id in enumerate(ids)}
 
     def _read_unit(self, neuron_id: NeuronId, name: str) -> dict[str, NDArray[Any]]:
         self._require(neuron_id)
@@ -183,12 +204,23 @@ class NeuronStore:
         try:
             return {
                 key: file.get_tensor(key)
-                if key == "random_ids"
+                if key in SHARED
                 else file.get_slice(key)[unit : unit + 1][0]
                 for key in file.keys()  # noqa: SIM118 - not a mapping
             }
         except SafetensorError as error:
             raise _damaged(path) from error
+
+    @contextmanager
+    def _sound(self, neuron_id: NeuronId) -> Iterator[None]:
+        """StoreError where files that can be opened do not fit one another."""
+        try:
+            yield
+        except (LookupError, ValueError, TypeError, OverflowError) as error:
+            raise StoreError(
+                f"{self.folder}: what it holds of neuron {neuron_id} is damaged ({error}); "
+                "run `collect --fresh` with the same choices"
+            ) from error
 
     def _require(self, neuron_id: NeuronId) -> None:
         layers, n_units = self.manifest.layers, self.manifest.n_units
@@ -215,15 +247,18 @@ class NeuronStore:
         skip: frozenset[int] | set[int] = frozenset(),
     ) -> tuple[ActivationRecord, ...]:
         """window_ids: (place,); rows: (place, seq)."""
-        return tuple(
+        records = (
             self._record(window_id, row)
             for window_id, row in zip(window_ids.tolist(), rows, strict=True)
             if window_id >= 0 and window_id not in skip
         )
+        return tuple(r for r in records if any(a is not None for a in r.activations))
 
     def _record(self, window_id: int, row: NDArray[np.floating]) -> ActivationRecord:
         tokens = self.windows.tokens(window_id).tolist()
-        activations = row[: len(tokens)].tolist()
+        if min(tokens) < 0:
+            raise IndexError(f"token {min(tokens)}")
+        activations = (None if value == -np.inf else value for value in row[: len(tokens)].tolist())
         return ActivationRecord(tuple(self.vocabulary[t] for t in tokens), tuple(activations))
 
     def _strata(self, unit: Mapping[str, NDArray[Any]]) -> tuple[Stratum, ...]:
@@ -231,19 +266,8 @@ class NeuronStore:
         return tuple(
             Stratum(edges[band], edges[band + 1], int(population), self._records(ids, rows))
             for band, (population, ids, rows) in enumerate(
-                zip(unit["band_population"], unit["band_ids"], unit["band_rows"], strict=True)
+                zip(unit["band_population"], unit["band_ids"], _rows(unit, "band"), strict=True)
             )
-        )
-
-    def _moments(self, values: NDArray[np.float64]) -> Moments:
-        mean, variance, third, fourth = values.tolist()
-        is_constant = variance == 0
-        return Moments(
-            n_tokens=self.manifest.n_record_tokens,
-            mean=mean,
-            variance=variance,
-            skewness=None if is_constant else third / variance**1.5,
-            kurtosis=None if is_constant else fourth / variance**2,
         )
 
 
@@ -277,19 +301,37 @@ def read_manifest(folder: Path) -> StoreManifest:
     """StoreError when the folder holds no finished store."""
     path = folder / MANIFEST
     try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
-        known = {field.name for field in fields(StoreManifest)}
-        manifest = StoreManifest(**{key: value for key, value in raw.items() if key in known})
+        manifest = manifest_from(json.loads(path.read_text(encoding="utf-8")))
     except (FileNotFoundError, NotADirectoryError) as error:
         raise StoreError(f"no collection in {folder.parent}; run `collect` first") from error
-    except (ValueError, TypeError, AttributeError) as error:
+    except (ValueError, TypeError, KeyError) as error:
         raise _damaged(path) from error
-    if manifest.format_version != FORMAT_VERSION:
+    return manifest
+
+
+def read_coverage(folder: Path) -> NDArray[np.int64]:
+    """(row,) the token ids that have a mean of their own."""
+    path = folder / "token_means.safetensors"
+    try:
+        with safe_open(path, framework="numpy") as file:
+            token_ids: NDArray[np.int64] = file.get_tensor("ids")
+    except (OSError, SafetensorError) as error:
+        raise _damaged(path) from error
+    return token_ids
+
+
+def manifest_from(raw: Mapping[str, Any]) -> StoreManifest:
+    """What `asdict` gave, after JSON; TypeError or KeyError when it is something else."""
+    if raw["format_version"] != FORMAT_VERSION:
         raise StoreError(
-            f"{path} has format {manifest.format_version}, this program reads {FORMAT_VERSION}; "
+            f"the store has format {raw['format_version']}, this program reads {FORMAT_VERSION}; "
             "run `collect --fresh`"
         )
-    return StoreManifest(**{**asdict(manifest), "layers": tuple(manifest.layers)})
+    for field in fields(StoreManifest):
+        kind = {"str": str, "int": int, "float": int | float}.get(str(field.type), list)
+        if not isinstance(raw[field.name], kind):
+            raise TypeError(field.name)
+    return StoreManifest(**{**raw, "layers": tuple(map(int, raw["layers"]))})
 
 
 def _save(path: Path, tensors: Mapping[str, NDArray[Any]]) -> None:
@@ -299,6 +341,29 @@ def _save(path: Path, tensors: Mapping[str, NDArray[Any]]) -> None:
             save_file(whole, temporary)
         except SafetensorError as error:
             raise StoreError(f"cannot write {path}: {error}") from error
+
+
+def _rows(unit: Mapping[str, NDArray[Any]], name: str) -> NDArray[np.floating]:
+    """(..., seq) activations, -inf where a position does not count."""
+    rows = unit[f"{name}_rows"]
+    packed = unit.get(f"{name}_left_out")
+    if packed is None:
+        return rows
+    is_left_out = np.unpackbits(packed, axis=-1, count=rows.shape[-1]).astype(bool)
+    return np.where(is_left_out, rows.dtype.type(-np.inf), rows)
+
+
+def _moments(n_tokens: int, values: NDArray[np.float64]) -> Moments:
+    """values: (4,) mean, variance, third and fourth central moment."""
+    mean, variance, third, fourth = values.tolist()
+    is_constant = variance == 0
+    return Moments(
+        n_tokens=n_tokens,
+        mean=mean,
+        variance=variance,
+        skewness=None if is_constant else third / variance**1.5,
+        kurtosis=None if is_constant else fourth / variance**2,
+    )
 
 
 def _layer_folder(folder: Path, layer: int) -> Path:

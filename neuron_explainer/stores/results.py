@@ -12,6 +12,7 @@ after a kill a unit is there with all its scores, or not at all.
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 import zlib
 from collections.abc import Iterator, Mapping
@@ -76,6 +77,12 @@ CREATE TABLE IF NOT EXISTS scored_windows (
 """
 
 
+OF_THE_DISK = (
+    "SQLITE_FULL", "SQLITE_IOERR", "SQLITE_CANTOPEN", "SQLITE_READONLY", "SQLITE_BUSY"
+)  # fmt: skip
+"""sqlite's errors that say nothing of what is in the file."""
+
+
 @dataclass(frozen=True, slots=True)
 class UnitResult:
     """What one run says of one unit."""
@@ -105,22 +112,24 @@ class UnitResult:
 
 
 class Results:
-    """One run folder's results; `read_only` readers never block the writer (WAL)."""
+    """One run folder's results; `read_only` readers never block the writer (WAL).
 
-    def __init__(self, path: Path, *, read_only: bool = False) -> None:
+    `immutable`, of a reader: no process writes, so sqlite need not put its own files beside it.
+    """
+
+    def __init__(self, path: Path, *, read_only: bool = False, immutable: bool = False) -> None:
         if read_only and not path.exists():
             raise StoreError(f"no results in {path.parent}; run `explain` first")
+        mode = _reader_mode(path, immutable) if read_only else "rwc"
         path.parent.mkdir(parents=True, exist_ok=True)
-        mode = "ro" if read_only else "rwc"
-        try:
+        self._path = path
+        with self._reading():
             self._connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode={mode}", uri=True)
             if not read_only:
                 self._connection.execute("PRAGMA journal_mode = WAL")
                 self._connection.execute("PRAGMA synchronous = NORMAL")
                 self._connection.executescript(SCHEMA)
             self._connection.execute("SELECT id FROM explanations LIMIT 1")  # opens the file
-        except sqlite3.Error as error:
-            raise StoreError(f"{path} cannot be opened as a results database: {error}") from error
 
     def __enter__(self) -> Self:
         return self
@@ -175,11 +184,9 @@ class Results:
 
     def finished(self, fingerprint: str) -> set[NeuronId]:
         """The units that this fingerprint has results for."""
-        rows = self._connection.execute(
-            "SELECT layer_index, neuron_index FROM explanations WHERE fingerprint = ?",
-            (fingerprint,),
-        )
-        return {NeuronId(*row) for row in rows}
+        query = "SELECT layer_index, neuron_index FROM explanations WHERE fingerprint = ?"
+        with self._reading():
+            return {NeuronId(*row) for row in self._connection.execute(query, (fingerprint,))}
 
     def current_method(self) -> str:
         """Fingerprint of the method used last; StoreError when there is none."""
@@ -190,7 +197,8 @@ class Results:
 
     def _newest_use(self) -> tuple[str] | None:
         query = "SELECT fingerprint FROM methods ORDER BY id DESC LIMIT 1"
-        row: tuple[str] | None = self._connection.execute(query).fetchone()
+        with self._reading():
+            row: tuple[str] | None = self._connection.execute(query).fetchone()
         return row
 
     def units(self, fingerprint: str, neuron_id: NeuronId | None = None) -> Iterator[UnitResult]:
@@ -204,11 +212,18 @@ class Results:
             "SELECT id, layer_index, neuron_index, explainer, text, reason FROM explanations "
             f"WHERE {condition} ORDER BY layer_index, neuron_index, id"
         )
-        with closing(self._connection.execute(query, arguments)) as rows:
+        with self._reading(), closing(self._connection.execute(query, arguments)) as rows:
             for explanation_id, layer, unit, explainer, text, reason in rows:
                 yield UnitResult(
                     NeuronId(layer, unit), explainer, text, reason, *self._scores(explanation_id)
                 )
+
+    def unit(self, fingerprint: str, neuron_id: NeuronId) -> UnitResult:
+        """The result of a unit that has one; StoreError when the file has lost it."""
+        unit = next(self.units(fingerprint, neuron_id), None)
+        if unit is None:
+            raise _store_error(self._path, LookupError(f"neuron {neuron_id} is lost"))
+        return unit
 
     def newest(self, neuron_id: NeuronId) -> tuple[UnitResult | None, tuple[ScoredWindow, ...]]:
         """A unit's result by the current method and what was simulated; None and () without."""
@@ -221,12 +236,22 @@ class Results:
 
     def windows(self, fingerprint: str, neuron_id: NeuronId) -> tuple[ScoredWindow, ...]:
         """What was simulated for a unit's explanation; empty when it has none."""
-        row = self._connection.execute(
+        query = (
             "SELECT windows FROM scored_windows JOIN explanations ON explanation_id = id "
-            "WHERE fingerprint = ? AND layer_index = ? AND neuron_index = ? ORDER BY id DESC",
-            (fingerprint, neuron_id.layer_index, neuron_id.neuron_index),
-        ).fetchone()
-        return () if row is None else _unpack_windows(row[0])
+            "WHERE fingerprint = ? AND layer_index = ? AND neuron_index = ? ORDER BY id DESC"
+        )
+        of_unit = (fingerprint, neuron_id.layer_index, neuron_id.neuron_index)
+        with self._reading():
+            row = self._connection.execute(query, of_unit).fetchone()
+            return () if row is None else _unpack_windows(row[0])
+
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        """StoreError where the file is not what was written."""
+        try:
+            yield
+        except (sqlite3.Error, zlib.error, ValueError, LookupError, TypeError) as error:
+            raise _store_error(self._path, error) from error
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
@@ -234,8 +259,10 @@ class Results:
         try:
             with self._connection:
                 yield
-        except sqlite3.OperationalError as error:
-            raise StoreError(f"cannot write results: {error}") from error
+        except (sqlite3.IntegrityError, sqlite3.ProgrammingError):
+            raise
+        except (sqlite3.DatabaseError, UnicodeDecodeError) as error:  # sqlite's own text, damaged
+            raise _store_error(self._path, error) from error
 
     def _add_explanation(
         self,
@@ -270,6 +297,22 @@ class Results:
             if is_headline:
                 headline, simulator = name, made_by
         return scores, headline, simulator
+
+
+def _reader_mode(path: Path, immutable: bool) -> str:
+    """A folder that may not be written, and has no -wal, has no writer either."""
+    is_closed = not os.access(path.parent, os.W_OK) and not Path(f"{path}-wal").exists()
+    return "ro&immutable=1" if immutable or is_closed else "ro"
+
+
+def _store_error(path: Path, error: Exception) -> StoreError:
+    name = getattr(error, "sqlite_errorname", "")
+    reason = str(error).splitlines()[0]
+    if name.startswith(OF_THE_DISK):
+        return StoreError(f"{path}: {reason}; see to the disk, then give the same command again")
+    return StoreError(
+        f"{path} cannot be used as results ({reason}); move it away and run `explain` again"
+    )
 
 
 def _now() -> str:

@@ -10,9 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
-from huggingface_hub.errors import StrictDataclassError
-from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import (
     AutoConfig,
@@ -24,8 +23,13 @@ from transformers import (
 from transformers.activations import ACT2FN
 from transformers.utils import logging as transformers_logging
 
-from neuron_explainer.errors import SubjectError, UsageError
-from neuron_explainer.subject.sites import down_projection, find_down_projection, n_inputs
+from neuron_explainer.errors import NeuronExplainerError, SubjectError, UsageError
+from neuron_explainer.subject.sites import (
+    down_projection,
+    find_down_projection,
+    layer_path,
+    n_inputs,
+)
 from neuron_explainer.subject.tokens import SubjectTokenizer
 
 BUNDLED = "bundled"
@@ -64,6 +68,10 @@ class Subject:
         """The module whose input is the neurons of `layer`."""
         return down_projection(self.model, self.down_projection, layer)
 
+    def layer_module(self, layer: int) -> nn.Module:
+        """The module whose input is the residual stream that enters `layer`."""
+        return down_projection(self.model, layer_path(self.down_projection), layer)
+
     @property
     def device(self) -> torch.device:
         return self.model.device
@@ -92,6 +100,7 @@ def load_subject(
     device: str = "auto",
     site_module: str | None = None,
     activation_function: str | None = None,
+    chat_template: bool = False,
 ) -> Subject:
     """`bundled`, a hub id or a local folder -> a model ready to be read.
 
@@ -99,35 +108,35 @@ def load_subject(
     are run. `dtype` auto: float32 on a CPU, bfloat16 elsewhere. `device` auto: an accelerator
     where there is one. `site_module`: see `find_down_projection`. `activation_function` replaces
     the MLP's, such as `quick_gelu`, x·sigmoid(1.702x), with which the published GPT-2 activations
-    were made (Bills et al. 2023, README of 2023-08-30).
+    were made (Bills et al. 2023, README of 2023-08-30). `chat_template`: see `SubjectTokenizer`.
     """
     torch_device = _resolve_device(device)
     torch_dtype = _resolve_dtype(dtype, torch_device)
     location = str(BUNDLED_FOLDER if name == BUNDLED else Path(name).expanduser())
     if "/" in name and name.startswith((".", "/", "~")) and not Path(name).expanduser().is_dir():
         raise SubjectError(f"no model folder at {name}")
-    try:
+    with _loading(name):
         config = AutoConfig.from_pretrained(location, trust_remote_code=False)
         find_down_projection(config, site_module)  # before the weights are fetched
         if activation_function is not None:
             _set_activation_function(config, activation_function)
-        tokenizer = AutoTokenizer.from_pretrained(location, trust_remote_code=False)
-        with _quiet_loading():
-            loaded: Any = AutoModelForCausalLM.from_pretrained(
-                location,
-                config=config,
-                dtype=torch_dtype,
-                use_safetensors=True,
-                trust_remote_code=False,
-                ignore_mismatched_sizes=True,  # reported, and refused below
-                output_loading_info=True,
-            )
-    except (OSError, ValueError, KeyError, SafetensorError, StrictDataclassError) as error:
-        raise SubjectError(f"cannot load model {name!r}: {_first_line(error)}") from error
+        tokenizer = SubjectTokenizer(
+            AutoTokenizer.from_pretrained(location, trust_remote_code=False),
+            chat_template=chat_template,
+        )
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
+            location,
+            config=config,
+            dtype=torch_dtype,
+            use_safetensors=True,
+            trust_remote_code=False,
+            ignore_mismatched_sizes=True,  # reported, and refused below
+            output_loading_info=True,
+        )
     model, report = loaded
     _require_all_weights(name, report)
     nn.Module.to(model, torch_device)
-    return make_subject(name, model, SubjectTokenizer(tokenizer), site_module)
+    return make_subject(name, model, tokenizer, site_module)
 
 
 def make_subject(
@@ -144,7 +153,7 @@ def make_subject(
         raise SubjectError(
             f"{name}: the tokenizer has {tokenizer.n_tokens} tokens, the model knows {n_embeddings}"
         )
-    if len(set(tokenizer.encode([PROBE])[0])) < 2:
+    if len(np.unique(tokenizer.encode_bare([PROBE])[0])) < 2:
         raise SubjectError(f"{name}: its tokenizer knows no words; is tokenizer.json missing?")
     model.train(False)
     return Subject(name, model, tokenizer, path)
@@ -172,6 +181,21 @@ def _require_all_weights(name: str, report: Mapping[str, Any]) -> None:
     if missing:
         more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
         raise SubjectError(f"cannot load model {name!r}: no weights for {missing[0]}{more}")
+
+
+@contextmanager
+def _loading(name: str) -> Iterator[None]:
+    """SubjectError for whatever the files of a model make transformers and tokenizers raise."""
+    try:
+        with _quiet_loading():
+            yield
+    except NeuronExplainerError:
+        raise
+    except Exception as error:  # an unknown tokenizer raises no more than Exception itself
+        raise SubjectError(
+            f"cannot load model {name!r}: {_reason(error)}; give a hub id, or a folder "
+            "with config.json, tokenizer.json and safetensors of a causal language model"
+        ) from error
 
 
 @contextmanager
@@ -207,6 +231,13 @@ def _resolve_dtype(dtype: str, device: torch.device) -> torch.dtype:
     if dtype not in DTYPES:
         raise UsageError(f"unknown dtype {dtype!r}; one of auto, {', '.join(DTYPES)}")
     return DTYPES[dtype]
+
+
+def _reason(error: Exception) -> str:
+    """One line; with what a heading is of, and the kind of error where its text is a mere name."""
+    head, *rest = [line.strip() for line in str(error).strip().splitlines()] or [""]
+    text = f"{head} {rest[0]}" if head.endswith(":") and rest else head
+    return text.rstrip(".") if " " in text else f"{type(error).__name__} {text}".rstrip()
 
 
 def _first_line(error: Exception) -> str:

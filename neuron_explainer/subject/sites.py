@@ -70,6 +70,12 @@ def down_projection(model: PreTrainedModel, path: str, layer: int) -> nn.Module:
         ) from error
 
 
+def layer_path(down_projection_path: str) -> str:
+    """`layers.{layer}.mlp.down_proj` -> `layers.{layer}`: the module that holds a whole layer."""
+    before, _, _ = down_projection_path.partition("{layer}")
+    return before + "{layer}"
+
+
 def n_inputs(module: nn.Module) -> int:
     """How many values a projection takes in: GPT-2's Conv1D keeps its weight as (in, out)."""
     weight = module.weight

@@ -13,8 +13,11 @@ from neuron_explainer.subject.hooks import reading_inputs
 from neuron_explainer.subject.model import Subject
 from neuron_explainer.subject.sites import Site
 
-Receive = Callable[[int, Tensor], None]
-"""Called as `receive(layer_index, activations)`, activations (batch, seq, unit)."""
+Receive = Callable[[int, Tensor, Tensor | None], None]
+"""Called as `receive(layer_index, activations, counted)`.
+
+Activations (batch, seq, unit); counted (batch, seq) bool, or None when every position counts.
+"""
 
 
 class ActivationSource(Protocol):
@@ -25,7 +28,7 @@ class ActivationSource(Protocol):
 
     @property
     def layers(self) -> Sequence[int]:
-        """The layers that are read, ascending."""
+        """The layers that can be read, ascending."""
 
     @property
     def n_units(self) -> int:
@@ -35,11 +38,11 @@ class ActivationSource(Protocol):
     def device(self) -> torch.device:
         """Where the activations are."""
 
-    def read(self, tokens: Tensor, receive: Receive) -> None:
+    def read(self, tokens: Tensor, layers: Sequence[int], receive: Receive) -> None:
         """Runs one block; tokens: (batch, seq) ids, windows of one length, without padding.
 
-        `receive` is called once a layer, as the layer is reached; the tensor it is given may be
-        reused afterwards, so it must take what it needs at once.
+        `receive` is called once for each of `layers` (ascending), as the layer is reached; the
+        tensors it is given may be reused afterwards, so it must take what it needs at once.
         """
 
 
@@ -48,7 +51,18 @@ class SubjectSource:
 
     site = Site.MLP_POST_ACT
 
-    def __init__(self, subject: Subject, layers: Sequence[int] | None = None) -> None:
+    def __init__(
+        self,
+        subject: Subject,
+        layers: Sequence[int] | None = None,
+        *,
+        skip_first: int = 0,
+        max_norm_ratio: float | None = None,
+    ) -> None:
+        """Positions that do not count: the first `skip_first` of a window, where attention sinks
+        lie, and those where the residual stream entering the layer is more than `max_norm_ratio`
+        times as long as the block's median (Sun et al. 2024, "massive activations").
+        """
         self.layers = sorted(set(range(subject.n_layers) if layers is None else layers))
         if not self.layers:
             raise UsageError("no layer to read")
@@ -61,13 +75,40 @@ class SubjectSource:
         self.device = subject.device
         self._model = subject.model.base_model
         self._modules = {layer: subject.site_module(layer) for layer in self.layers}
+        self._streams = {
+            layer: subject.layer_module(layer)
+            for layer in (self.layers if max_norm_ratio is not None else ())
+        }
+        self._skip_first = skip_first
+        self._max_norm_ratio = max_norm_ratio
 
     @torch.inference_mode()
-    def read(self, tokens: Tensor, receive: Receive) -> None:
+    def read(self, tokens: Tensor, layers: Sequence[int], receive: Receive) -> None:
         n_windows, n_seq = tokens.shape
+        after_first = self._after_first(n_windows, n_seq)
+        counted = dict.fromkeys(layers, after_first)
+
+        def receive_stream(layer: int, stream: Tensor) -> None:
+            assert self._max_norm_ratio is not None
+            norms = torch.linalg.vector_norm(stream.float(), dim=-1).view(n_windows, n_seq)
+            is_usual = norms <= self._max_norm_ratio * norms.median()
+            counted[layer] = is_usual if after_first is None else is_usual & after_first
 
         def receive_windows(layer: int, activations: Tensor) -> None:
-            receive(layer, activations.view(n_windows, n_seq, -1))  # OPT has (batch · seq, unit)
+            shaped = activations.view(n_windows, n_seq, -1)  # OPT has (batch · seq, unit)
+            receive(layer, shaped, counted[layer])
 
-        with reading_inputs(self._modules, receive_windows, stop_after=self.layers[-1]):
+        modules = {layer: self._modules[layer] for layer in layers}
+        streams = {layer: self._streams[layer] for layer in layers if layer in self._streams}
+        with (
+            reading_inputs(modules, receive_windows, stop_after=layers[-1]),
+            reading_inputs(streams, receive_stream),
+        ):
             self._model(input_ids=tokens.to(self.device), use_cache=False)
+
+    def _after_first(self, n_windows: int, n_seq: int) -> Tensor | None:
+        """(batch, seq) bool; None when no position is skipped."""
+        if self._skip_first == 0:
+            return None
+        is_after = torch.arange(n_seq, device=self.device) >= self._skip_first  # (seq,)
+        return is_after.expand(n_windows, n_seq)

@@ -37,8 +37,8 @@ class ReportWindow:
     """`top` or `random`."""
     tokens: tuple[str, ...]
     """Display strings."""
-    real: tuple[float, ...]
-    """Raw activations, negative ones included."""
+    real: tuple[float | None, ...]
+    """Raw activations, negative ones included; None where the position does not count."""
     simulated: tuple[float | None, ...]
     """In the units of the neuron's `simulated_scale`; None where there is no prediction."""
     score: Score

@@ -62,6 +62,11 @@ def _neuron(
     record = store.read_neuron(unit.neuron_id)
     windows = results.windows(fingerprint, unit.neuron_id)
     assert unit.text is not None
+    if not windows:
+        raise StoreError(
+            f"the results of neuron {unit.neuron_id} are not whole; "
+            "move results.sqlite away and run `explain` again"
+        )
     return ReportNeuron(
         neuron_id=unit.neuron_id,
         text=unit.text,

@@ -13,14 +13,14 @@ import pytest
 
 from neuron_explainer.collector.corpus import Document
 from neuron_explainer.collector.plans import Cut, WindowPlan
-from neuron_explainer.collector.windows import WindowCounts, blocks, write_windows
+from neuron_explainer.collector.windows import write_windows
 from neuron_explainer.errors import CorpusError
-from neuron_explainer.stores.windows import FIT, RECORD, WindowTable
+from neuron_explainer.stores.windows import FIT, RECORD, WindowCounts, WindowTable
 from neuron_explainer.subject.tokens import SubjectTokenizer
-from tests.fakes import ChunkedTable, scripted_documents
+from tests.fakes import scripted_documents
 from tests.tiny_models import byte_tokenizer
 
-PLAN = WindowPlan(n_ctx=16, n_tokens=1_000_000)
+PLAN = WindowPlan(n_ctx=16, n_tokens=1_000_000, max_overlap=1)
 DOCUMENTS = list(scripted_documents(120))
 N_REPEATED = 11
 TOKENIZER = SubjectTokenizer(byte_tokenizer())
@@ -51,7 +51,7 @@ def parts(table: WindowTable) -> dict[str, bool]:
 
 
 def token_ids(document: Document) -> list[int]:
-    return [TOKENIZER.separator_id, *TOKENIZER.encode([document.text])[0]]
+    return [TOKENIZER.separator_id, *TOKENIZER.encode([document.text])[0].tolist()]
 
 
 def alphabet_documents(n_documents: int) -> list[Document]:
@@ -167,12 +167,14 @@ def test_progress_is_the_tokens_so_far(tmp_path: Path) -> None:
     assert len(heard) == counts.n_documents
 
 
-def test_the_counts_are_those_of_the_fit_windows(tmp_path: Path) -> None:
-    table, counts = write(tmp_path, replace(PLAN, n_tokens=2000))
-    ids = np.concatenate(list(table.ids(FIT))).tolist()
-    expected = Counter(i for window_id in ids for i in table.tokens(window_id).tolist())
-    assert counts.fit_token_counts.shape == (TOKENIZER.n_tokens,)
-    assert {i: n for i, n in enumerate(counts.fit_token_counts.tolist()) if n} == expected
+def test_tokens_are_counted_by_part(tmp_path: Path) -> None:
+    table, _ = write(tmp_path, replace(PLAN, n_tokens=2000))
+    for part in (FIT, RECORD):
+        ids = np.concatenate(list(table.ids(part))).tolist()
+        expected = Counter(i for window_id in ids for i in table.tokens(window_id).tolist())
+        counts = table.count_tokens(part, TOKENIZER.n_tokens)
+        assert counts.shape == (TOKENIZER.n_tokens,)
+        assert {i: n for i, n in enumerate(counts.tolist()) if n} == expected
 
 
 def test_one_window_a_document_at_any_place_alike(tmp_path: Path) -> None:
@@ -206,33 +208,6 @@ def test_windows_of_a_document_are_at_most_so_many_and_spread_over_it(
         gaps = np.diff([*places, 50])
         assert gaps.max() - gaps.min() <= 5
         assert gaps.min() > 0
-
-
-@pytest.mark.parametrize("block_size", [1, 7, 1000])
-@pytest.mark.parametrize("part", [FIT, RECORD])
-def test_blocks_hold_every_window_once_and_one_length_each(
-    tmp_path: Path, part: tuple[bool], block_size: int
-) -> None:
-    table, _ = write(tmp_path)
-    found = list(blocks(table, part, block_size))  # type: ignore[arg-type]
-    expected = np.concatenate(list(table.ids(part))).tolist()  # type: ignore[arg-type]
-    assert sorted(np.concatenate(found).tolist()) == expected
-    lengths = [set(table.lengths(ids).tolist()) for ids in found]
-    assert all(len(each) == 1 for each in lengths)
-    assert all(len(ids) <= block_size for ids in found)
-    unfilled = [
-        length for ids, (length,) in zip(found, lengths, strict=True) if len(ids) < block_size
-    ]
-    assert unfilled == sorted(set(unfilled))
-
-
-@pytest.mark.parametrize("chunk_size", [1, 2, 13])
-def test_blocks_do_not_depend_on_how_the_table_is_read(tmp_path: Path, chunk_size: int) -> None:
-    table, _ = write(tmp_path)
-    chunked = ChunkedTable(tmp_path, chunk_size)
-    for part in (FIT, RECORD):
-        expected = [ids.tolist() for ids in blocks(table, part, 8)]
-        assert [ids.tolist() for ids in blocks(chunked, part, 8)] == expected
 
 
 @pytest.mark.parametrize("n_documents", [1, 2])

@@ -35,7 +35,8 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ]
     lines = "\n".join(json.dumps(document) for document in documents)
     (folder / "mine.jsonl").write_text(lines, encoding="utf-8")
-    run = ("run", "--corpus", "mine.jsonl", "--tokens", "20000", "--neurons", "30")
+    run = ("run", "--corpus", "mine.jsonl", "--tokens", "20000", "--neurons", "30",
+           "--max-overlap", "1")  # fmt: skip
     done = neuron_explainer(*run, cwd=folder)
     assert done.returncode == 0, done.stderr
     assert "runs/default/report.html" in done.stdout
@@ -67,7 +68,8 @@ def test_show_prints_a_neuron_for_people_and_for_programs(finished: Path) -> Non
 
 
 def test_stages_apart_give_the_scores_of_one_run(finished: Path) -> None:
-    collect = ("collect", "--corpus", "mine.jsonl", "--tokens", "20000", "--run", "apart")
+    flags = ("--corpus", "mine.jsonl", "--tokens", "20000", "--max-overlap", "1")
+    collect = ("collect", *flags, "--run", "apart")
     for command in (collect, ("explain", "--neurons", "30", "--run", "apart")):
         done = neuron_explainer(*command, cwd=finished)
         assert done.returncode == 0, done.stderr
@@ -85,7 +87,8 @@ def test_the_same_command_again_changes_nothing(finished: Path) -> None:
     store = finished / "runs/default/store"
     before = {path: path.stat().st_mtime_ns for path in store.rglob("*")}
     scores = neuron_explainer("scores", "--json", cwd=finished).stdout
-    run = ("run", "--corpus", "mine.jsonl", "--tokens", "20000", "--neurons", "30")
+    run = ("run", "--corpus", "mine.jsonl", "--tokens", "20000", "--neurons", "30",
+           "--max-overlap", "1")  # fmt: skip
     assert neuron_explainer(*run, cwd=finished).returncode == 0
     assert {path: path.stat().st_mtime_ns for path in store.rglob("*")} == before
     assert neuron_explainer("scores", "--json", cwd=finished).stdout == scores

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from neuron_explainer.collector.plans import Cut
+from neuron_explainer.collector.plans import Cut, Shard
 from neuron_explainer.errors import UnitNotFound, UsageError
 from neuron_explainer.pipeline.spec import (
     COLLECT,
@@ -18,6 +18,7 @@ from neuron_explainer.pipeline.spec import (
     fingerprint,
     flag_of,
     parse_layers,
+    parse_shard,
 )
 from neuron_explainer.records.neuron import NeuronId
 
@@ -27,10 +28,14 @@ OTHER: dict[str, dict[str, Any]] = {
         "cut": Cut.ONE, "text_field": "body", "n_ctx": 32, "max_a_document": 3, "fit_share": 0.4,
         "block_size": 32, "top_k": 10, "n_a_band": 5, "n_random": 16, "n_boundary_windows": 1,
         "token_means_gb": 1.0, "site_module": "h.{layer}.mlp.c_proj",
-        "activation_function": "quick_gelu",
+        "activation_function": "quick_gelu", "max_overlap": 0.75, "skip_first": 2,
+        "max_norm_ratio": 8.0, "chat_template": True,
     },
     EXPLAIN: {"explainer": "x", "simulator": "x", "n_per_split": 4, "n_resamples": 0},
-    WHERE: {"corpus": "notes.txt", "neurons": "5", "device": "cpu"},
+    WHERE: {
+        "corpus": "notes.txt", "neurons": "5", "device": "cpu", "memory_gb": 3.5,
+        "checkpoint_s": 1.0, "shard": "2/3",
+    },
 }  # fmt: skip
 """Another value of every field, by stage."""
 
@@ -67,7 +72,9 @@ def test_the_plans_take_every_choice_of_the_same_name() -> None:
     spec = replace(RunSpec(), **OTHER[COLLECT])
     for plan in (spec.window_plan, spec.collect_plan):
         for field in fields(plan):
-            assert getattr(plan, field.name) == OTHER[COLLECT][field.name]
+            if field.name != "min_tokens":
+                assert getattr(plan, field.name) == OTHER[COLLECT][field.name]
+    assert spec.window_plan.min_tokens == OTHER[COLLECT]["skip_first"] + 1
 
 
 def test_the_plans_have_the_defaults_of_the_spec() -> None:
@@ -80,6 +87,10 @@ def test_the_plans_have_the_defaults_of_the_spec() -> None:
     ("changes", "message"),
     [
         ({"n_tokens": 0}, "--tokens must be at least 1, not 0"),
+        ({"max_overlap": 1.5}, "--max-overlap must lie between 0 and 1, not 1.5"),
+        ({"skip_first": 64}, "--skip-first must lie between 0 and --n-ctx 64, not 64"),
+        ({"max_norm_ratio": 1.0}, "--max-norm-ratio must be more than 1, not 1.0"),
+        ({"memory_gb": 0.0}, "--memory-gb must be a size, not 0.0"),
         ({"n_ctx": 1}, "--n-ctx must be at least 2, not 1"),
         ({"top_k": -1}, "--top-k must be at least 1"),
         ({"n_per_split": 0}, "--n-per-split must be at least 1"),
@@ -159,3 +170,14 @@ def test_what_is_no_number_of_neurons_is_refused_with_an_example(text: str) -> N
 def test_a_neuron_that_is_not_collected_is_refused_with_what_is(text: str) -> None:
     with pytest.raises(UnitNotFound, match=r"it has layers 1, 3 of neurons 0\.\.49 each"):
         choose_neurons(text, [1, 3], 50, seed=0)
+
+
+def test_a_shard_is_a_part_and_how_many_there_are() -> None:
+    assert parse_shard(None) == Shard(1, 1)
+    assert parse_shard(" 3/16 ") == Shard(3, 16)
+
+
+@pytest.mark.parametrize("text", ["", "3", "0/4", "5/4", "1/0", "-1/4", "1/4/2", "a/b"])
+def test_a_shard_that_cannot_be_meant_is_refused(text: str) -> None:
+    with pytest.raises(UsageError, match=r"--shard '.*': write the part and how many there are"):
+        parse_shard(text)

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -44,3 +48,29 @@ def test_text_that_cannot_be_encoded_leaves_the_old_file(tmp_path: Path) -> None
     with pytest.raises(UnicodeEncodeError):
         atomic.write_text(path, "new \ud800")
     assert [p.read_text() for p in tmp_path.iterdir()] == ["old"]
+
+
+def test_what_a_killed_process_left_goes_with_the_next_write(tmp_path: Path) -> None:
+    path = tmp_path / "result.json"
+    child = subprocess.run(
+        [sys.executable, "-c", KILLED_WHILE_WRITING, str(path)], check=False, timeout=60
+    )
+    assert child.returncode == -signal.SIGKILL
+    abandoned = [other.name for other in tmp_path.iterdir()]
+    assert len(abandoned) == 1
+    alive = tmp_path / f".result.json.{os.getpid()}-0123abcd"
+    alive.write_text("of a process that is still writing")
+    other_file = tmp_path / ".result.json.1-notours"
+    other_file.write_text("not ours")
+    atomic.write_text(path, "done")
+    assert {p.name for p in tmp_path.iterdir()} == {"result.json", alive.name, other_file.name}
+
+
+KILLED_WHILE_WRITING = """
+import os, signal, sys
+from pathlib import Path
+from neuron_explainer.stores import atomic
+with atomic.replacing(Path(sys.argv[1])) as temporary:
+    temporary.write_text("half")
+    os.kill(os.getpid(), signal.SIGKILL)
+"""

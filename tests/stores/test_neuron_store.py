@@ -19,7 +19,7 @@ from neuron_explainer.stores.neuron_store import (
     holds_store,
     read_manifest,
 )
-from neuron_explainer.stores.windows import WindowWriter
+from neuron_explainer.stores.windows import WindowCounts, WindowWriter
 from neuron_explainer.subject.tokens import SubjectTokenizer
 from tests.fakes import ScriptedSource
 from tests.tiny_models import byte_tokenizer
@@ -28,8 +28,8 @@ from tests.tiny_stores import collect_into
 VOCABULARY = ("a", "b", " c", "\n", "“")
 MANIFEST = StoreManifest(
     fingerprint="f", subject="none", site="mlp_post_act", layers=(3,), n_units=2, n_ctx=3,
-    corpus="Größe", corpus_hash="c", n_documents=2, n_duplicates=0, n_windows=4, n_tokens=10,
-    n_record_tokens=10, coverage=0.5,
+    corpus="Größe", corpus_hash="c", n_documents=2, n_duplicates=0, n_near_duplicates=2,
+    n_windows=4, n_tokens=10, n_record_tokens=10, coverage=0.5,
 )  # fmt: skip
 
 
@@ -52,7 +52,7 @@ def write_by_hand(folder: Path) -> None:
     windows = WindowWriter(writer.windows_folder)
     windows.add_document("d0", [0, 1, 2, 3, 4, 0], [(0, 3), (3, 3)], is_fit=False)
     windows.add_document("d1", [1, 1, 1, 2], [(0, 3), (3, 1)], is_fit=False)
-    windows.close()
+    windows.finish(WindowCounts(n_documents=2, n_windows=4, n_tokens=10))
     rows = np.arange(1, 25, dtype=np.float16).reshape(2, 4, 3)  # (unit, window, seq)
     records = LayerRecords(
         top_ids=np.array([[1, 3], [0, -1]]),
@@ -64,10 +64,12 @@ def write_by_hand(folder: Path) -> None:
         random_ids=np.array([0, 2, 3]),
         random_rows=rows[:, [0, 2, 3]],
         moments=np.array([[0.5, 4.0, -8.0, 48.0], [0.25, 0.0, 0.0, 0.0]]),
+        n_counted=np.array([10]),
     )  # fmt: skip
     writer.write_records(3, records)
-    writer.write_coverage(np.array([4, 1]), np.array([20, 6]))
-    writer.write_token_means(3, np.array([[1.5, -0.5, 0.1], [0.0, 2.0, 0.25]], np.float32))
+    writer.write_coverage(np.array([4, 1]))
+    means = np.array([[1.5, -0.5, 0.1], [0.0, 2.0, 0.25]], np.float32)
+    writer.write_token_means(3, means, np.array([20, 6, 8]))
     writer.write_vocabulary(VOCABULARY)
     writer.finish(MANIFEST)
 
@@ -158,7 +160,7 @@ def test_a_store_of_another_format_is_refused_with_both_versions(store: Path) ->
     path = store / "store.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "format_version": 99}))
     with pytest.raises(
-        StoreError, match=r"has format 99, this program reads 1; run `collect --fresh`"
+        StoreError, match=r"has format 99, this program reads 2; run `collect --fresh`"
     ):
         NeuronStore(store)
 

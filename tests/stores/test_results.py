@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -167,11 +168,30 @@ def test_a_reader_cannot_write(path: Path) -> None:
         results.add_explained("f", claim(), scored())
 
 
+def test_a_reader_of_a_folder_that_may_not_be_written_leaves_nothing_in_it(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Results(path) as results:
+        results.add_explained("f", claim(), scored())
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    with Results(path, read_only=True) as results:
+        assert len(list(results.units("f"))) == 1
+        assert list(path.parent.iterdir()) == [path]
+
+
+def test_an_immutable_reader_reads_what_was_closed_and_leaves_nothing(path: Path) -> None:
+    with Results(path) as results:
+        results.add_explained("f", claim(), scored())
+    with Results(path, read_only=True, immutable=True) as results:
+        assert len(list(results.units("f"))) == 1
+        assert list(path.parent.iterdir()) == [path]
+
+
 @pytest.mark.parametrize("read_only", [True, False])
 @pytest.mark.parametrize("content", [b"not a database" * 100, b"SQLite format 3\0" + b"\xff" * 500])
 def test_what_is_not_a_database_is_named(path: Path, read_only: bool, content: bytes) -> None:
     path.write_bytes(content)
-    with pytest.raises(StoreError, match=f"{path} cannot be opened as a results database"):
+    with pytest.raises(StoreError, match=f"{path} cannot be used as results"):
         Results(path, read_only=read_only)
     assert path.read_bytes() == content
 

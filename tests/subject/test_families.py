@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -111,6 +111,30 @@ def plain_activations(model: PreTrainedModel, family: Family, tokens: Tensor) ->
     return [acts.view(*tokens.shape, -1) for acts in seen]
 
 
+def read_layers(source: SubjectSource, tokens: Tensor, layers: Sequence[int]) -> dict[int, Tensor]:
+    read: dict[int, Tensor] = {}
+    source.read(tokens, layers, lambda layer, acts, _: read.update({layer: acts.clone()}))
+    return read
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_the_residual_stream_that_is_measured_is_that_which_enters_the_layer(name: str) -> None:
+    subject = tiny(FAMILIES[name])
+    tokens = torch.randint(1, 256, (3, 7), generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        hidden = subject.model(tokens, output_hidden_states=True).hidden_states
+    found: dict[int, Tensor | None] = {}
+    SubjectSource(subject, max_norm_ratio=1.05).read(
+        tokens, range(N_LAYERS), lambda layer, _, counted: found.update({layer: counted})
+    )
+    for layer, counted in found.items():
+        norms = hidden[layer].norm(dim=-1)
+        expected = norms <= 1.05 * norms.median()
+        assert counted is not None
+        assert counted.tolist() == expected.tolist()
+    assert sum(int(counted.sum()) for counted in found.values()) < N_LAYERS * tokens.numel()
+
+
 def test_every_known_architecture_has_a_test() -> None:
     assert set(FAMILIES) == set(DOWN_PROJECTIONS)
 
@@ -121,12 +145,9 @@ def test_neurons_are_those_of_a_plain_hook_on_the_whole_forward_pass(name: str) 
     subject = tiny(family)
     assert (subject.n_layers, subject.d_mlp, subject.n_ctx) == (N_LAYERS, D_MLP, 32)
     tokens = torch.randint(1, 256, (3, 7), generator=torch.Generator().manual_seed(1))
-    read: dict[int, Tensor] = {}
-    SubjectSource(subject).read(tokens, lambda layer, acts: read.update({layer: acts.clone()}))
-    stopped: dict[int, Tensor] = {}
-    SubjectSource(subject, [0, 1]).read(
-        tokens, lambda layer, acts: stopped.update({layer: acts.clone()})
-    )
+    source = SubjectSource(subject)
+    read = read_layers(source, tokens, source.layers)
+    stopped = read_layers(source, tokens, [0, 1])
     expected = plain_activations(subject.model, family, tokens)
     assert list(read) == [0, 1, 2]
     assert list(stopped) == [0, 1]
@@ -143,10 +164,7 @@ def test_a_gated_neuron_is_the_activation_of_its_gate_times_up() -> None:
     mlp = subject.model.model.layers[1].mlp
     inputs: list[Tensor] = []
     mlp.register_forward_pre_hook(lambda _module, arguments: inputs.append(arguments[0]))
-    read: dict[int, Tensor] = {}
-    SubjectSource(subject).read(
-        torch.tensor([[1, 2, 3]]), lambda layer, acts: read.update({layer: acts.clone()})
-    )
+    read = read_layers(SubjectSource(subject), torch.tensor([[1, 2, 3]]), [1])
     with torch.no_grad():
         expected = nn.functional.silu(mlp.gate_proj(inputs[0])) * mlp.up_proj(inputs[0])
     torch.testing.assert_close(read[1], expected)

@@ -62,10 +62,14 @@ def test_the_bundled_model_can_be_read() -> None:
     subject = load_subject(device="cpu")
     shapes = {}
     source = SubjectSource(subject)
-    (ids,) = subject.tokenizer.encode(["The documentation of a function"])
+    ids = subject.tokenizer.encode(["The documentation of a function"])[0].tolist()
     assert max(ids) < subject.model.config.vocab_size
     assert subject.tokenizer.n_tokens <= subject.model.config.vocab_size
-    source.read(torch.tensor([ids]), lambda layer, acts: shapes.update({layer: acts.shape}))
+    source.read(
+        torch.tensor([ids]),
+        source.layers,
+        lambda layer, acts, _: shapes.update({layer: acts.shape}),
+    )
     assert shapes == dict.fromkeys(range(subject.n_layers), (1, len(ids), subject.d_mlp))
 
 
@@ -83,7 +87,7 @@ def test_the_dtype_asked_for_is_the_one_of_the_activations(folder: Path, dtype: 
     subject = load(folder, dtype)
     seen: list[torch.Tensor] = []
     tokens = torch.zeros(1, 2, dtype=torch.int64)
-    SubjectSource(subject).read(tokens, lambda _layer, acts: seen.append(acts))
+    SubjectSource(subject).read(tokens, [0], lambda _layer, acts, _: seen.append(acts))
     assert subject.dtype == dtype
     assert {str(acts.dtype) for acts in seen} == {f"torch.{dtype}"}
 

@@ -24,7 +24,11 @@ def subject() -> Subject:
 
 def read(source: ActivationSource, tokens: Tensor = TOKENS) -> dict[int, Tensor]:
     found: dict[int, Tensor] = {}
-    source.read(tokens, lambda layer, acts: found.__setitem__(layer, acts.clone()))
+    source.read(
+        tokens,
+        source.layers,
+        lambda layer, acts, _: found.__setitem__(layer, acts.clone()),
+    )
     return found
 
 
@@ -78,11 +82,11 @@ def test_nothing_behind_the_deepest_layer_is_computed(subject: Subject, deepest:
 def test_no_hook_stays_after_an_exception_in_the_receiver(
     subject: Subject, error: BaseException
 ) -> None:
-    def fail(_layer: int, _activations: Tensor) -> None:
+    def fail(_layer: int, _activations: Tensor, _counted: Tensor | None) -> None:
         raise error
 
     with pytest.raises(type(error)):
-        SubjectSource(subject).read(TOKENS, fail)
+        SubjectSource(subject).read(TOKENS, [0], fail)
     assert n_hooks(subject.model) == 0
 
 

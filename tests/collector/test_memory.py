@@ -1,0 +1,58 @@
+"""The memory plan: every layer read once, within the budget, in as few passes as fit."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import pytest
+
+from neuron_explainer.collector.memory import Shape, plan_memory
+from neuron_explainer.collector.plans import CollectPlan
+from neuron_explainer.errors import UsageError
+
+GPT2_SMALL = Shape(
+    n_layers=12, n_units=3072, n_rows=6782, n_drawn=2048, n_random=32
+)  # fmt: skip
+PLAN = CollectPlan()
+
+
+def plan(budget_gb: float, shape: Shape = GPT2_SMALL, used_gb: float = 1.0):
+    return plan_memory(shape, PLAN, used_bytes=used_gb * 1e9, budget_bytes=budget_gb * 1e9)
+
+
+@pytest.mark.parametrize("budget_gb", [1.8, 2.0, 2.5, 3.0, 4.0, 8.0])
+def test_the_peak_is_within_the_budget_and_one_layer_more_would_not_be(budget_gb: float) -> None:
+    found = plan(budget_gb)
+    assert found.peak_bytes <= budget_gb * 1e9
+    assert found.n_groups == math.ceil(12 / found.n_layers_a_group)
+    if found.n_layers_a_group < 12:
+        one_more = replace(GPT2_SMALL, n_layers=found.n_layers_a_group + 1)
+        assert plan(100, one_more).n_layers_a_group == one_more.n_layers
+        assert plan(100, one_more).peak_bytes > budget_gb * 1e9
+
+
+def test_more_memory_never_takes_more_passes() -> None:
+    passes = [plan(gb).n_groups for gb in (1.8, 2, 2.2, 2.5, 3, 4, 5, 6)]
+    assert passes == sorted(passes, reverse=True)
+    assert passes[0] > 3
+    assert passes[-1] == 1
+
+
+def test_nothing_depends_on_the_length_of_the_text() -> None:
+    """The shape has no number of tokens; the drawn windows are what is left of it."""
+    assert not any("token" in name for name in Shape.__dataclass_fields__)
+
+
+def test_a_budget_too_small_for_one_layer_is_refused_with_what_it_would_take() -> None:
+    with pytest.raises(UsageError, match=r"one layer at a time needs 1\.\d+ GB and 1\.10 GB are"):
+        plan(1.1)
+
+
+def test_the_sentence_names_every_part_and_the_passes() -> None:
+    text = plan(2.5).sentence()
+    assert "\n" not in text
+    for part in ("program and model 1.00", "token sums", "window maxima", "a block"):
+        assert part in text
+    assert "passes over the text" in text
+    assert "all layers in one pass" in plan(9).sentence()
