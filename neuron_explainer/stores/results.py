@@ -307,7 +307,7 @@ def _reader_mode(path: Path, immutable: bool) -> str:
 
 def _store_error(path: Path, error: Exception) -> StoreError:
     name = getattr(error, "sqlite_errorname", "")
-    reason = str(error).splitlines()[0]
+    reason = next(iter(str(error).splitlines()), type(error).__name__)
     if name.startswith(OF_THE_DISK):
         return StoreError(f"{path}: {reason}; see to the disk, then give the same command again")
     return StoreError(

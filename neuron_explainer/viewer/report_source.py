@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from importlib.metadata import version
 
+from neuron_explainer.errors import StoreError
 from neuron_explainer.records.neuron import NeuronId
 from neuron_explainer.stores.neuron_store import NeuronStore, StoreManifest
 from neuron_explainer.stores.results import Results, UnitResult

@@ -15,20 +15,12 @@ from tests.pipeline.test_run import write_corpus
 def test_a_run_that_is_killed_again_and_again_ends_as_an_undisturbed_one(tmp_path: Path) -> None:
     corpus = tmp_path / "corpus.jsonl"
     write_corpus(corpus, n_documents=900)
-    text = ("--corpus", str(corpus), "--tokens", "16000", "--layers", "0,1")
-    stages = {
-        "collect": (*text, "--checkpoint-s", "0.1"),
-        "explain": ("--neurons", "100"),
-        "report": (),
-    }
+    flags = ("--corpus", str(corpus), "--tokens", "16000", "--neurons", "100", "--layers", "0,1")
+    flags += ("--checkpoint-s", "0.1")
     whole, killed = tmp_path / "whole", tmp_path / "killed"
-    took_s = {name: kill_runs.run_command(name, flags, whole) for name, flags in stages.items()}
-    rng = random.Random(0)
-    n_kills = 0
-    for name, flags in stages.items():
-        n_kills += kill_runs.kill_often(name, flags, killed, took_s[name], 2, rng)
-        kill_runs.run_command(name, flags, killed)
-    assert n_kills >= 3
+    took_s = kill_runs.run_command("run", flags, whole)
+    assert kill_runs.kill_often("run", flags, killed, took_s, 3, random.Random(0)) == 3
+    kill_runs.run_command("run", flags, killed)
     expected = kill_runs.digests(whole)
     assert kill_runs.differences(expected, kill_runs.digests(killed)) == []
     assert {"report.html", "store/store.json", "results: scores"} <= set(expected)
