@@ -1,76 +1,112 @@
 """What does not grow: memory with the corpus, and the cost of one neuron with its layer.
 
-    python jobs/benchmark_scaling.py           two lines
-    python jobs/benchmark_scaling.py --json    {"memory_ratio", "read_ratio", ...}
+    python jobs/benchmark_scaling.py                                  three lines
+    python jobs/benchmark_scaling.py --model gpt2 --corpus hf:…       of another model and text
+    python jobs/benchmark_scaling.py --json                           {"memory_ratio": ...}
 
-Memory: peak resident size of collecting 4 N tokens beside that of N tokens, each in a process of
-its own; 1 means that it does not grow. Reading: median time to read one neuron from a store beside
-that of reading its whole layer, in turn.
+Memory: peak resident size of collecting 10 N tokens beside that of N tokens, each in a process of
+its own (1 means that it does not grow), and beside what was planned before either began. Reading:
+median time to read one neuron from a store beside that of reading its whole layer, in turn.
 """
 
 from __future__ import annotations
 
 import json
-import os
+import multiprocessing
 import random
 import statistics
-import sys
 import tempfile
 import time
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
+import torch
 import typer
 
+from neuron_explainer.pipeline.events import Event, MemoryPlanned
+from neuron_explainer.pipeline.folder import RunFolder
+from neuron_explainer.pipeline.process_memory import peak_memory_bytes
+from neuron_explainer.pipeline.run import run_collect
+from neuron_explainer.pipeline.spec import RunSpec
 from neuron_explainer.records.neuron import NeuronId
 from neuron_explainer.stores.neuron_store import NeuronStore
 
-GROWTH = 4
+GROWTH = 10
 N_READS = 20
 N_LAYER_READS = 3
 
 
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """Of one collection in a process of its own."""
+
+    n_tokens: int
+    planned_mb: float
+    peak_mb: float
+
+    @property
+    def plan_ratio(self) -> float:
+        return self.planned_mb / self.peak_mb
+
+
 def main(
-    tokens: Annotated[int, typer.Option(help="N; the larger run reads 4 N.")] = 300_000,
+    tokens: Annotated[int, typer.Option(help="N; the larger run reads 10 N.")] = 400_000,
+    model: Annotated[str, typer.Option(help="As for `collect`.")] = "bundled",
+    corpus: Annotated[str, typer.Option(help="As for `collect`.")] = "pydocs",
+    dtype: Annotated[str, typer.Option(help="As for `collect`.")] = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Peak memory by corpus length, and the time to read one neuron."""
+    """Peak memory by corpus length and beside its plan, and the time to read one neuron."""
+    spec = RunSpec(model=model, corpus=corpus, dtype=dtype, device="cpu")
     with tempfile.TemporaryDirectory() as folder:
-        small = collect_peak_mb(tokens, Path(folder) / "small")
-        large = collect_peak_mb(GROWTH * tokens, Path(folder) / "large")
-        one_s, layer_s = time_reads(NeuronStore(Path(folder) / "large" / "store"))
-    answer = {
-        "n_tokens": [tokens, GROWTH * tokens],
-        "peak_mb": [round(small, 1), round(large, 1)],
-        "memory_ratio": round(large / small, 3),
-        "read_neuron_ms": round(1e3 * one_s, 3),
-        "read_layer_ms": round(1e3 * layer_s, 1),
-        "read_ratio": round(one_s / layer_s, 6),
-    }
+        small, large = (
+            measure_memory(replace(spec, n_tokens=n_tokens), Path(folder) / str(n_tokens))
+            for n_tokens in (tokens, GROWTH * tokens)
+        )
+        store = NeuronStore(RunFolder(Path(folder) / str(GROWTH * tokens)).store)
+        one_s, layer_s = time_reads(store)
+    memory_ratio = large.peak_mb / small.peak_mb
     if as_json:
+        answer = {
+            "memory": [asdict(small), asdict(large)],
+            "memory_ratio": round(memory_ratio, 3),
+            "plan_ratios": [round(small.plan_ratio, 3), round(large.plan_ratio, 3)],
+            "read_neuron_ms": round(1e3 * one_s, 3),
+            "read_layer_ms": round(1e3 * layer_s, 1),
+            "read_ratio": round(one_s / layer_s, 6),
+        }
         print(json.dumps(answer))
         return
     print(
-        f"memory: {small:,.0f} MB for {tokens:,} tokens, {large:,.0f} MB for "
-        f"{GROWTH * tokens:,}: ratio {large / small:.2f}\n"
+        f"memory: {small.peak_mb:,.0f} MB for {small.n_tokens:,} tokens, {large.peak_mb:,.0f} MB "
+        f"for {large.n_tokens:,}: ratio {memory_ratio:.3f}\n"
+        f"plan: {small.planned_mb:,.0f} and {large.planned_mb:,.0f} MB, ratio to the peak "
+        f"{small.plan_ratio:.3f} and {large.plan_ratio:.3f}\n"
         f"reading: {1e3 * one_s:.2f} ms for one neuron, {1e3 * layer_s:,.0f} ms for its layer: "
         f"ratio {one_s / layer_s:.5f}"
     )
 
 
-def collect_peak_mb(n_tokens: int, run: Path) -> float:
-    """Peak resident size of a process that collects from the bundled subject."""
-    arguments = ["collect", "--tokens", str(n_tokens), "--run", str(run)]
-    child = os.posix_spawn(
-        sys.executable,
-        [sys.executable, "-m", "neuron_explainer", *arguments],
-        dict(os.environ),
-        file_actions=[(os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0)],
-    )
-    _, status, usage = os.wait4(child, 0)
-    if status != 0:
-        raise SystemExit(f"collecting {n_tokens:,} tokens failed")
-    return usage.ru_maxrss / 1024
+def measure_memory(spec: RunSpec, run: Path) -> Memory:
+    """In a process of its own: a process's peak never falls."""
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(max_workers=1, mp_context=context) as pool:
+        return pool.submit(collect_and_measure, spec, run).result()
+
+
+def collect_and_measure(spec: RunSpec, run: Path) -> Memory:
+    planned: list[float] = []
+
+    def listen(event: Event) -> None:
+        if isinstance(event, MemoryPlanned):
+            planned.append(event.plan.peak_bytes)
+
+    run_collect(spec, RunFolder(run), listen)
+    (planned_bytes,) = planned
+    peak_bytes = peak_memory_bytes(torch.device("cpu"))
+    return Memory(spec.n_tokens, planned_bytes / 1e6, peak_bytes / 1e6)
 
 
 def time_reads(store: NeuronStore) -> tuple[float, float]:

@@ -25,7 +25,7 @@ from rich.text import Text
 
 from neuron_explainer.pipeline.events import (
     Event,
-    Noted,
+    MemoryPlanned,
     ReportWritten,
     StageAdvanced,
     StageFinished,
@@ -100,8 +100,8 @@ class ProgressDisplay:
                 task = self._progress.tasks[self._tasks[stage]]
                 self._progress.update(task.id, completed=task.total)
                 self._console.print(f"[dim]{stage}:[/] {escape(summary)}")
-            case Noted(stage, text):
-                self._console.print(f"[dim]{stage}:[/] {escape(text)}")
+            case MemoryPlanned(plan):
+                self._console.print(f"[dim]memory:[/] {plan.sentence()}")
             case UnitExplained(result, is_preview):
                 self._show_first(result, is_preview)
             case ReportWritten(path, is_preview, is_final):

@@ -74,9 +74,8 @@ def run_program(call: Callable[[], None]) -> None:
 
 def _describe_system_error(error: OSError) -> str:
     """`No space left on device: runs/a/report.html; free some, or use --run on another disk`"""
-    path = error.filename2 or error.filename  # of two, what was to be written
-    where = "" if path is None else f": {path}"
-    way_out = WAYS_OUT.get(error.errno or 0, "use --run with another folder")
+    where = "" if error.filename is None else f": {error.filename}"
+    way_out = WAYS_OUT.get(error.errno or 0, "see what `neuron-explainer doctor` says")
     return f"{error.strerror or error}{where}; {way_out}"
 
 

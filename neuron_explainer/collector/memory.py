@@ -6,7 +6,7 @@ layer's activations are the same whichever layers are read beside it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from neuron_explainer.collector.plans import CollectPlan
@@ -16,8 +16,10 @@ from neuron_explainer.errors import UsageError
 GB = 1e9
 FLOAT, KEY, SUM = 4, 8, 8
 """Bytes."""
-BLOCK_COPIES = 6
-"""Copies of a block's activations, in float32, that a forward pass and its reduction hold."""
+FORWARD_COPIES, FLOAT_COPIES = 4, 2
+"""Copies of a block's activations that a forward pass holds, and its reduction in float32."""
+SLACK_COPIES, MAX_SLACK_BYTES = 8, 100e6
+"""What the allocator keeps of memory that was given back: so many copies, up to this much."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +69,8 @@ class Shape:
     """Windows drawn for the bands."""
     n_random: int
     """Random windows."""
+    activation_bytes: int
+    """Of one activation."""
 
 
 def plan_memory(
@@ -77,15 +81,15 @@ def plan_memory(
     used_bytes: of the process before it starts. UsageError when one layer does not fit.
     """
     for n_layers in range(shape.n_layers, 0, -1):
-        passes = (_fit_parts(shape, n_layers), _record_parts(shape, plan, n_layers))
-        largest = max(passes, key=lambda parts: sum(part.size_bytes for part in parts))
-        parts = (
-            Part("program and model", used_bytes),
-            *largest,
-            Part("a block", BLOCK_COPIES * FLOAT * plan.block_size * plan.n_ctx * shape.n_units),
-        )
         n_groups = -(-shape.n_layers // n_layers)
-        found = MemoryPlan(n_layers, n_groups, parts, budget_bytes)
+        before = Part("program and model", used_bytes)
+        found = max(
+            (
+                MemoryPlan(n_layers, n_groups, (before, *parts), budget_bytes)
+                for parts in _moments_of_much(shape, plan, n_layers)
+            ),
+            key=lambda planned: planned.peak_bytes,
+        )
         if found.peak_bytes <= budget_bytes:
             return found
     raise UsageError(
@@ -95,28 +99,37 @@ def plan_memory(
     )
 
 
-def _fit_parts(shape: Shape, n_layers: int) -> Sequence[Part]:
+def _moments_of_much(shape: Shape, plan: CollectPlan, n_layers: int) -> Iterator[tuple[Part, ...]]:
+    """Either pass, while it reads a block and while it writes a layer."""
+    copy = plan.block_size * plan.n_ctx * shape.n_units  # elements
+    forward = FORWARD_COPIES * shape.activation_bytes * copy + FLOAT_COPIES * FLOAT * copy
+    slack = min(SLACK_COPIES * FLOAT * copy, MAX_SLACK_BYTES)
+    reading = Part("reading a block", forward + slack)
+    fit_layer, fit_writing = _fit_layer(shape)
+    record_layer, record_writing = _record_layer(shape, plan)
+    for layer, writing in ((fit_layer, fit_writing), (record_layer, record_writing)):
+        state = tuple(Part(part.name, n_layers * part.size_bytes) for part in layer)
+        yield (*state, reading)
+        yield (*state, Part("writing a layer", writing + slack))
+
+
+def _fit_layer(shape: Shape) -> tuple[tuple[Part, ...], float]:
+    """What one layer holds, and what writing it takes."""
     sums = SUM * shape.n_rows * shape.n_units
     drawn = FLOAT * shape.n_drawn * shape.n_units
-    # One layer's means are divided, rounded and turned around; its maxima are sorted.
-    writing = max(1.5 * sums, 4 * drawn)
-    return (
-        Part("token sums", n_layers * sums),
-        Part("window maxima", n_layers * drawn),
-        Part("writing", writing),
-    )
+    # The means are divided, rounded and turned around; the maxima are sorted.
+    return (Part("token sums", sums), Part("window maxima", drawn)), max(1.5 * sums, 4 * drawn)
 
 
-def _record_parts(shape: Shape, plan: CollectPlan, n_layers: int) -> Sequence[Part]:
+def _record_layer(shape: Shape, plan: CollectPlan) -> tuple[tuple[Part, ...], float]:
     window = KEY + FLOAT * plan.n_ctx
-    n_bands = len(BAND_QUANTILES) + 1
     top = shape.n_units * plan.top_k * window
-    bands = shape.n_units * n_bands * plan.n_a_band * window
+    bands = shape.n_units * (len(BAND_QUANTILES) + 1) * plan.n_a_band * window
     random = shape.n_units * shape.n_random * FLOAT * plan.n_ctx
-    return (
-        Part("top windows", n_layers * top),
-        Part("bands", n_layers * bands),
-        Part("random windows", n_layers * random),
-        Part("moments", n_layers * shape.n_units * 4 * SUM),
-        Part("writing", 2 * (top + bands) + random),  # one layer's rows are sorted and rounded
+    parts = (
+        Part("top windows", top),
+        Part("bands", bands),
+        Part("random windows", random),
+        Part("moments", shape.n_units * 4 * SUM),
     )
+    return parts, 2 * (top + bands) + random  # the rows are sorted and rounded

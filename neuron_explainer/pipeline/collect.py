@@ -24,7 +24,7 @@ from neuron_explainer.collector.windows import write_windows
 from neuron_explainer.errors import StoreError, UsageError
 from neuron_explainer.pipeline.events import (
     Listener,
-    Noted,
+    MemoryPlanned,
     StageAdvanced,
     StageFinished,
     StageStarted,
@@ -190,11 +190,12 @@ def _prepare(spec: RunSpec, material: Material, folder: RunFolder, listen: Liste
         n_rows=len(coverage.token_ids) + 1,
         n_drawn=len(blocks.fit_drawn),
         n_random=len(blocks.random),
+        activation_bytes=subject.model.dtype.itemsize,
     )
     used = used_memory_bytes(source.device)
     budget = memory_budget_bytes(spec.memory_gb, source.device)
     memory = plan_memory(shape, plan, used_bytes=used, budget_bytes=budget)
-    listen(Noted("memory", memory.sentence()))
+    listen(MemoryPlanned(memory))
     writer.write_vocabulary(subject.tokenizer.display)
     writer.write_coverage(coverage.token_ids)
     checkpoints = Checkpoints(folder.store / "checkpoint", spec.checkpoint_s)

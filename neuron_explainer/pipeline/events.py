@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from neuron_explainer.collector.memory import MemoryPlan
 from neuron_explainer.stores.results import UnitResult
 
 
@@ -32,10 +33,9 @@ class StageFinished:
 
 
 @dataclass(frozen=True, slots=True)
-class Noted:
-    stage: str
-    text: str
-    """One line for a person, before or while the stage runs."""
+class MemoryPlanned:
+    plan: MemoryPlan
+    """Of the collection that is about to start."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,7 @@ class ReportWritten:
     is_final: bool = False
 
 
-Event = StageStarted | StageAdvanced | StageFinished | Noted | UnitExplained | ReportWritten
+Event = StageStarted | StageAdvanced | StageFinished | MemoryPlanned | UnitExplained | ReportWritten
 Listener = Callable[[Event], None]
 
 

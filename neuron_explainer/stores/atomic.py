@@ -15,17 +15,20 @@ def replacing(path: Path) -> Iterator[Path]:
     """Gives a temporary path beside `path`; on a clean exit it takes `path`'s place.
 
     After an exception, or a kill, `path` is what it was before; what a killed process left beside
-    it goes with the next one that writes it.
+    it goes with the next one that writes it. An OSError names `path`.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     _drop_abandoned(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}")
-    temporary.touch(exist_ok=False)
     try:
+        temporary.touch(exist_ok=False)
         yield temporary
         _sync(temporary)
         temporary.replace(path)
         _sync(path.parent)
+    except OSError as error:  # a write that fails does not say to which file
+        error.filename, error.filename2 = str(path), None
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 

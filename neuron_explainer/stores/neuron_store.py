@@ -340,7 +340,9 @@ def _save(path: Path, tensors: Mapping[str, NDArray[Any]]) -> None:
         try:
             save_file(whole, temporary)
         except SafetensorError as error:
-            raise StoreError(f"cannot write {path}: {error}") from error
+            raise StoreError(
+                f"cannot write {path} ({error}); see to the disk, then give the same command again"
+            ) from error
 
 
 def _rows(unit: Mapping[str, NDArray[Any]], name: str) -> NDArray[np.floating]:

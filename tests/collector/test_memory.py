@@ -12,7 +12,7 @@ from neuron_explainer.collector.plans import CollectPlan
 from neuron_explainer.errors import UsageError
 
 GPT2_SMALL = Shape(
-    n_layers=12, n_units=3072, n_rows=6782, n_drawn=2048, n_random=32
+    n_layers=12, n_units=3072, n_rows=6782, n_drawn=2048, n_random=32, activation_bytes=4,
 )  # fmt: skip
 PLAN = CollectPlan()
 
@@ -52,7 +52,7 @@ def test_a_budget_too_small_for_one_layer_is_refused_with_what_it_would_take() -
 def test_the_sentence_names_every_part_and_the_passes() -> None:
     text = plan(2.5).sentence()
     assert "\n" not in text
-    for part in ("program and model 1.00", "token sums", "window maxima", "a block"):
+    for part in ("program and model 1.00", "token sums", "window maxima", "reading a block"):
         assert part in text
     assert "passes over the text" in text
     assert "all layers in one pass" in plan(9).sentence()

@@ -12,7 +12,7 @@ from neuron_explainer.collector import memory as memory_module
 from neuron_explainer.collector.plans import Shard
 from neuron_explainer.errors import SpecMismatch, StoreError, UsageError
 from neuron_explainer.pipeline import collect as collect_module
-from neuron_explainer.pipeline.events import Noted, StageAdvanced
+from neuron_explainer.pipeline.events import MemoryPlanned, StageAdvanced
 from neuron_explainer.pipeline.folder import RunFolder
 from neuron_explainer.pipeline.run import run_collect, run_explain, run_merge
 from neuron_explainer.pipeline.spec import RunSpec
@@ -67,10 +67,11 @@ def test_little_memory_gives_the_same_store_in_more_passes(
 def test_the_memory_plan_is_told_before_anything_is_read(spec: RunSpec, tmp_path: Path) -> None:
     listener = FakeListener()
     run_collect(spec, RunFolder(tmp_path / "run"), listener)
-    (noted,) = listener.heard(Noted)
-    assert re.match(r"0\.\d\d of [\d.]+ GB at the peak \(program and model", noted.text)
+    (planned,) = listener.heard(MemoryPlanned)
+    sentence = planned.plan.sentence()
+    assert re.match(r"0\.\d\d of [\d.]+ GB at the peak \(program and model", sentence)
     reading = [e for e in listener.events if isinstance(e, StageAdvanced) and e.stage == "collect"]
-    assert listener.events.index(noted) < listener.events.index(reading[0])
+    assert listener.events.index(planned) < listener.events.index(reading[0])
 
 
 def test_too_little_memory_is_refused_and_more_goes_on_from_there(
@@ -143,7 +144,7 @@ def test_two_shards_do_not_lock_each_other(spec: RunSpec, tmp_path: Path) -> Non
 def test_a_collection_that_was_begun_refuses_other_choices(spec: RunSpec, tmp_path: Path) -> None:
     folder = RunFolder(tmp_path / "run")
     with pytest.raises(KeyboardInterrupt):
-        run_collect(spec, folder, FakeListener(fail_at=(Noted, 1)))
+        run_collect(spec, folder, FakeListener(fail_at=(MemoryPlanned, 1)))
     with pytest.raises(SpecMismatch, match=r"holds another run \(n-ctx was 16, now 8\); use --run"):
         run_collect(replace(spec, n_ctx=8), folder, FakeListener())
     run_collect(spec, folder, FakeListener())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -35,6 +36,14 @@ def test_after_an_exception_all_is_as_before(
         temporary.write_text("half of the n")
         raise error
     assert [p.read_text() for p in tmp_path.iterdir()] == ([] if old is None else [old])
+
+
+def test_a_full_disk_is_told_of_the_file_that_was_to_be(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    with pytest.raises(OSError, match="full") as raised, atomic.replacing(path):
+        raise OSError(errno.ENOSPC, "full")
+    assert raised.value.filename == str(path)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_missing_folders_are_made(tmp_path: Path) -> None:
