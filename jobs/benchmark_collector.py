@@ -48,6 +48,8 @@ CPU = torch.device("cpu")
 N_WARM_UP = 2
 N_SEEN = 24
 """Record blocks before the timed ones: the first fill the top. A default run reads 180."""
+DRAWN_EVERY = 6
+"""In a default run one fit block in six is of drawn windows, and one record block in six has one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,13 +92,13 @@ class Bench:
         ]
         self.record: list[RecordLayer] = []
 
-    def block(self, *, drawn: bool = False) -> Block:
-        """A block of random windows; `drawn`: some of them are among those drawn beforehand."""
+    def block(self, n_drawn: int = 0) -> Block:
+        """A block of random windows, of which `n_drawn` are among those drawn beforehand."""
         shape = (PLAN.block_size, PLAN.n_ctx)
         first = self._n_blocks_made * PLAN.block_size
         self._n_blocks_made += 1
         ids = torch.arange(first, first + PLAN.block_size)
-        places = torch.where(ids % 8 == 0, ids % 31, -1) if drawn else torch.full_like(ids, -1)
+        places = torch.where(ids < first + n_drawn, ids % PLAN.n_random, -1)
         return Block(torch.from_numpy(self._draw(size=shape)), ids, places)
 
     @torch.inference_mode()
@@ -108,7 +110,12 @@ class Bench:
         self.read(block, lambda _layer, _acts: None)
 
     def fit_block(self, block: Block) -> None:
-        self.read(block, lambda layer, acts: self.fit[layer].add(layer, block, acts, None))
+        def add(layer: int, acts: Tensor) -> None:
+            if block.places[0] >= 0:
+                self.fit[layer].draw(layer, block, acts, None)
+            self.fit[layer].add(layer, block, acts, None)
+
+        self.read(block, add)
 
     def record_block(self, block: Block) -> None:
         self.read(block, lambda layer, acts: self.record[layer].add(layer, block, acts, None))
@@ -154,11 +161,11 @@ def main(
 def measure(shape: str, dtype: str, n_blocks: int) -> Ratio:
     """Times both passes of one case."""
     bench = Bench(SHAPES[shape](), DTYPES[dtype])
-    fit_bare, fit = alternate(bench, bench.fit_block, n_blocks)
+    fit_bare, fit = alternate(bench, bench.fit_block, n_blocks, n_drawn=PLAN.block_size)
     bench.start_recording()
     for _ in range(N_SEEN):
         bench.record_block(bench.block())
-    record_bare, record = alternate(bench, bench.record_block, n_blocks)
+    record_bare, record = alternate(bench, bench.record_block, n_blocks, n_drawn=1)
     bare = statistics.median(fit_bare + record_bare)
     ratio_fit = statistics.median(fit_bare) / statistics.median(fit)
     ratio_record = statistics.median(record_bare) / statistics.median(record)
@@ -178,13 +185,16 @@ def measure(shape: str, dtype: str, n_blocks: int) -> Ratio:
 
 
 def alternate(
-    bench: Bench, collect: Callable[[Block], None], n_blocks: int
+    bench: Bench, collect: Callable[[Block], None], n_blocks: int, n_drawn: int
 ) -> tuple[list[float], list[float]]:
-    """Seconds of each block, bare and collecting in turn on the same tokens."""
+    """Seconds of each block, bare and collecting in turn on the same tokens.
+
+    n_drawn: drawn windows in one block of DRAWN_EVERY.
+    """
     bare_s: list[float] = []
     collect_s: list[float] = []
     for number in range(N_WARM_UP + n_blocks):
-        block = bench.block(drawn=number % 2 == 0)
+        block = bench.block(n_drawn if number % DRAWN_EVERY == 0 else 0)
         for seconds, side in ((bare_s, bench.bare), (collect_s, collect)):
             elapsed = time_call(partial(side, block))
             if number >= N_WARM_UP:
@@ -195,7 +205,7 @@ def alternate(
 def time_statistics(bench: Bench, n_repeats: int = 5) -> dict[str, float]:
     """Seconds of each statistic for a whole block, all layers, each layer with its own state."""
     seen: dict[int, Tensor] = {}
-    block = bench.block(drawn=True)
+    block = bench.block()
     bench.read(block, lambda layer, acts: seen.update({layer: acts.clone()}))
     acts = seen[bench.layers[-1]]
     flat = acts.flatten(0, 1)

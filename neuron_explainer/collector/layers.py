@@ -230,8 +230,8 @@ def _largest(rows: Tensor) -> float:
 
 
 def _require_finite(layer: int, sums: Tensor) -> None:
-    """Of a block's sums: one activation that is not finite makes them so too."""
-    if not sums.isfinite().all():
+    """Of a block's sums: one activation that is not finite makes them, and their sum, so too."""
+    if not sums.sum().isfinite():
         raise SubjectError(
             f"layer {layer} gave activations that are not finite; try --dtype float32"
         )

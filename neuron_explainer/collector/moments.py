@@ -12,7 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-TILE_ELEMENTS = 1 << 19
+TILE_ELEMENTS = 1 << 18
 ROWS_A_SUM = 64
 
 
@@ -70,25 +70,24 @@ class _Buffers(NamedTuple):
     first: Tensor
     """(row, unit)"""
     square: Tensor
-    power: Tensor
 
     @classmethod
     def of(cls, n_rows: int, n_units: int, device: torch.device) -> _Buffers:
         key = (n_rows, n_units, device)
         if key not in _kept:
             _kept.clear()
-            _kept[key] = cls(*(torch.empty(n_rows, n_units, device=device) for _ in range(3)))
+            _kept[key] = cls(*(torch.empty(n_rows, n_units, device=device) for _ in range(2)))
         return _kept[key]
 
     def add_powers(self, tile: Tensor, centre: Tensor, sums: Tensor) -> None:
         """tile: (row, unit); adds the sums of (tile − centre)^p over its rows to (power, unit)."""
-        first, square, power = (buffer[: len(tile)] for buffer in self)
+        first, square = (buffer[: len(tile)] for buffer in self)
         first.copy_(tile).sub_(centre)
         torch.mul(first, first, out=square)
         sums[0] += _sum_rows(first)
         sums[1] += _sum_rows(square)
-        sums[2] += _sum_rows(torch.mul(square, first, out=power))
-        sums[3] += _sum_rows(torch.mul(square, square, out=power))
+        sums[2] += _sum_rows(first.mul_(square))
+        sums[3] += _sum_rows(square.mul_(square))
 
 
 def _sum_rows(rows: Tensor) -> Tensor:

@@ -38,7 +38,7 @@ def check_run(folder: RunFolder) -> Iterator[Check]:
     begin = f"begin one: {_command('run', folder)}"
     try:
         is_empty = not any(path.iterdir())
-        is_locked = _is_locked(path / ".lock")
+        is_locked = any(_is_locked(each.path / ".lock") for each in (folder, *folder.shards()))
     except FileNotFoundError:
         yield note(name, f"{path}: no run yet", begin)
         return

@@ -67,7 +67,7 @@ def test_choices_that_came_to_no_collection_bind_nobody(folder: RunFolder) -> No
     assert folder.read_choices() == {**CHOICES, "layers": [0, 1], "seed": 1}
 
 
-@pytest.mark.parametrize("text", ["", "{"])
+@pytest.mark.parametrize("text", ["", "{", "[]", "3", '{"seed": "x"}'])
 def test_damaged_choices_are_named(folder: RunFolder, text: str) -> None:
     folder.claim(CHOICES)
     write(folder.store / MANIFEST)

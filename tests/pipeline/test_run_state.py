@@ -135,6 +135,8 @@ def test_shards_are_counted_until_they_are_merged(tmp_path: Path) -> None:
     (shards[1].store / SHARD_MANIFEST).touch()
     check = checks(folder.path)["collection"]
     assert (check.status, check.found) == ("note", "1 of 2 shards read, not merged")
+    with shards[0].locked():
+        assert "a process is writing to it" in checks(folder.path)["run folder"].found
     (shards[0].store / SHARD_MANIFEST).touch()
     assert checks(folder.path)["collection"].todo == (
         f"merge them: neuron-explainer merge --run {folder.path}"

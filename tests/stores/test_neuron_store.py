@@ -188,6 +188,26 @@ def test_a_damaged_file_is_named_when_it_is_needed(store: Path, name: str, damag
         read_everything(NeuronStore(store))
 
 
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("layers", 3), ("layers", "x"), ("layers", [None]), ("n_units", "x"), ("coverage", None)],
+)
+def test_a_manifest_of_other_types_is_damaged(store: Path, field: str, value: object) -> None:
+    path = store / "store.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), field: value}))
+    with pytest.raises(StoreError, match=r"store\.json is missing or damaged"):
+        NeuronStore(store)
+
+
+@pytest.mark.parametrize("token", [-1, 10_000])
+def test_a_token_that_there_is_none_of_is_damage(store: Path, token: int) -> None:
+    path = store / "windows/tokens.bin"
+    n_tokens = path.stat().st_size // 4
+    path.write_bytes(np.full(n_tokens, token, "<i4").tobytes())
+    with pytest.raises(StoreError, match="what it holds of neuron 0:0 is damaged"):
+        read_everything(NeuronStore(store))
+
+
 def read_everything(store: NeuronStore) -> None:
     for neuron_id in store.neuron_ids():
         store.read_neuron(neuron_id)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import os
+import sqlite3
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -194,6 +196,29 @@ def test_what_is_not_a_database_is_named(path: Path, read_only: bool, content: b
     with pytest.raises(StoreError, match=f"{path} cannot be used as results"):
         Results(path, read_only=read_only)
     assert path.read_bytes() == content
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "DROP TABLE scores",
+        "DROP TABLE scored_windows",
+        "UPDATE scored_windows SET windows = x'00'",
+        "UPDATE scored_windows SET windows = 3",
+        "DELETE FROM explanations",
+    ],
+)
+def test_what_is_lost_inside_the_database_is_named(path: Path, damage: str) -> None:
+    with Results(path) as results:
+        results.add_explained("f", claim(), scored())
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute(damage)
+    with (
+        Results(path, read_only=True) as results,
+        pytest.raises(StoreError, match=f"{path} cannot be used as results .*; move it away"),
+    ):
+        results.unit("f", UNIT)
+        results.windows("f", UNIT)
 
 
 def test_a_run_without_results_says_what_to_do(path: Path) -> None:
