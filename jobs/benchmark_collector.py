@@ -49,7 +49,7 @@ N_WARM_UP = 2
 N_SEEN = 24
 """Record blocks before the timed ones: the first fill the top. A default run reads 180."""
 DRAWN_EVERY = 6
-"""In a default run one fit block in six is of drawn windows, and one record block in six has one."""
+"""In a default run one fit block in six is of drawn windows, one record block in six holds one."""
 
 
 @dataclass(frozen=True, slots=True)

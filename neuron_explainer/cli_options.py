@@ -25,9 +25,9 @@ from neuron_explainer.pipeline.spec import COLLECT, EXPLAIN, RunSpec, flag_of
 console = Console()
 """Where commands and jobs print."""
 
-# Before torch is imported: its idle threads sleep in place of spinning, so that another busy
-# process slows a run down by its share and not tenfold.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# Before torch is imported: its idle threads spin for microseconds only and then sleep, so that
+# another busy process slows a run down by its share and not tenfold.
+os.environ.setdefault("GOMP_SPINCOUNT", "5000")
 
 COMMON = {"model", "corpus", "layers", "neurons", "n_tokens", "seed"}
 WHERE_TO_COLLECT = ("corpus", "device", "memory_gb", "checkpoint_s", "shard")

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-TILE_ELEMENTS = 1 << 18
+TILE_ELEMENTS = 1 << 20
 ROWS_A_SUM = 64
 
 
