@@ -79,13 +79,13 @@ class FitLayer:
     def add(self, layer: int, block: Block, activations: Tensor, counted: Tensor | None) -> None:
         """activations: (window, seq, unit); SubjectError when one is not finite."""
         tokens, flat = _counted_only(block.tokens, activations, counted)
-        _require_finite(layer, self.token_sums.add(tokens, flat))
+        _require_finite(layer, activations, self.token_sums.add(tokens, flat))
 
     def draw(self, layer: int, block: Block, activations: Tensor, counted: Tensor | None) -> None:
         """A block of windows that were all drawn."""
         _, flat = _counted_only(block.tokens, activations, counted)
         sums = flat.sum(0, dtype=torch.float64)  # (unit,)
-        _require_finite(layer, sums)
+        _require_finite(layer, activations, sums)
         self._drawn_sums += sums
         self._n_drawn_tokens += len(flat)
         self._maxima[block.places] = _mark(activations, counted).amax(1).float()
@@ -139,7 +139,7 @@ class RecordLayer:
     def add(self, layer: int, block: Block, activations: Tensor, counted: Tensor | None) -> None:
         """activations: (window, seq, unit); SubjectError when one is not finite."""
         _, flat = _counted_only(block.tokens, activations, counted)
-        _require_finite(layer, self.moments.add(flat))
+        _require_finite(layer, activations, self.moments.add(flat))
         marked = _mark(activations, counted)
         self._add_random(block, marked)
         self._add_windows(block, marked.transpose(1, 2), marked.amax(1).float())
@@ -229,9 +229,9 @@ def _largest(rows: Tensor) -> float:
     return max(-low.item(), high.item())
 
 
-def _require_finite(layer: int, sums: Tensor) -> None:
+def _require_finite(layer: int, activations: Tensor, sums: Tensor) -> None:
     """Of a block's sums: one activation that is not finite makes them, and their sum, so too."""
     if not sums.sum().isfinite():
-        raise SubjectError(
-            f"layer {layer} gave activations that are not finite; try --dtype float32"
-        )
+        is_whole = activations.dtype == torch.float32
+        way_out = "are the weights whole?" if is_whole else "try --dtype float32"
+        raise SubjectError(f"layer {layer} gave activations that are not finite; {way_out}")

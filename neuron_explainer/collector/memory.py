@@ -67,8 +67,6 @@ class Shape:
     """Tokens with a mean of their own, and the shared row."""
     n_drawn: int
     """Windows drawn for the bands."""
-    n_random: int
-    """Random windows."""
     activation_bytes: int
     """Of one activation."""
 
@@ -125,7 +123,7 @@ def _record_layer(shape: Shape, plan: CollectPlan) -> tuple[tuple[Part, ...], fl
     window = KEY + FLOAT * plan.n_ctx
     top = shape.n_units * plan.top_k * window
     bands = shape.n_units * (len(BAND_QUANTILES) + 1) * plan.n_a_band * window
-    random = shape.n_units * shape.n_random * FLOAT * plan.n_ctx
+    random = shape.n_units * plan.n_random * FLOAT * plan.n_ctx
     parts = (
         Part("top windows", top),
         Part("bands", bands),

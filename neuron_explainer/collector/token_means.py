@@ -58,6 +58,7 @@ class TokenRows:
             self.n_rows - 1, device=device
         )
         self._last: tuple[Tensor, TokenGroups] | None = None
+        self._floats: Tensor | None = None
 
     def group(self, tokens: Tensor) -> TokenGroups:
         """tokens: any shape, in the order of the activations that belong to them."""
@@ -66,6 +67,14 @@ class TokenRows:
             distinct, counts = rows.unique_consecutive(return_counts=True)
             self._last = (tokens, TokenGroups(order, distinct, counts))
         return self._last[1]
+
+    def in_float32(self, activations: Tensor) -> Tensor:
+        """As they are, or in a buffer that all layers use in turn."""
+        if activations.dtype == torch.float32:
+            return activations
+        if self._floats is None or self._floats.shape != activations.shape:
+            self._floats = torch.empty_like(activations, dtype=torch.float32)
+        return self._floats.copy_(activations)
 
 
 class TokenSums:
@@ -84,7 +93,8 @@ class TokenSums:
         order, rows, counts = self._rows.group(tokens)
         # One block holds few of each token, so float32 within it and float64 across blocks.
         offsets = counts.cumsum(0) - counts
-        added = F.embedding_bag(order, activations.float(), offsets, mode="sum")  # (group, unit)
+        floats = self._rows.in_float32(activations)
+        added = F.embedding_bag(order, floats, offsets, mode="sum")  # (group, unit)
         self.sums.index_add_(0, rows, added.double())
         self.counts.index_add_(0, rows, counts)
         return added

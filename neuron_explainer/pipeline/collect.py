@@ -6,6 +6,8 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
+import torch
+
 from neuron_explainer.collector.blocks import BlockPlan
 from neuron_explainer.collector.checkpoints import Checkpoints
 from neuron_explainer.collector.collect import Collection, Output, StoreOutput
@@ -72,6 +74,7 @@ def open_material(spec: RunSpec) -> Material:
         device=spec.device,
         site_module=spec.site_module,
         activation_function=spec.activation_function,
+        most_bytes=memory_budget_bytes(spec.memory_gb, torch.device("cpu")),
         chat_template=spec.chat_template,
     )
     return Material(subject, corpus, subject.content_hash(), corpus.content_hash())
@@ -175,31 +178,42 @@ def _prepare(spec: RunSpec, material: Material, folder: RunFolder, listen: Liste
         max_norm_ratio=spec.max_norm_ratio,
     )
     writer = StoreWriter(folder.store)
-    counts = read_counts(writer.windows_folder) or _cut_text(spec, material, writer, listen)
+    counts = read_counts(writer.windows_folder)
+    if counts is None:
+        _plan_memory(spec, subject, source, n_rows=1, n_drawn=1)  # the least that it can take
+        counts = _cut_text(spec, material, writer, listen)
     table = WindowTable(writer.windows_folder)
-    plan = spec.collect_plan
-    blocks = BlockPlan(table, plan, parse_shard(spec.shard))
+    blocks = BlockPlan(table, spec.collect_plan, parse_shard(spec.shard))
     coverage = plan_coverage(
         table.count_tokens(FIT, subject.tokenizer.n_tokens),
         source.n_units * len(source.layers),
-        plan.token_means_gb * 1e9,
+        spec.token_means_gb * 1e9,
     )
-    shape = Shape(
-        n_layers=len(source.layers),
-        n_units=source.n_units,
-        n_rows=len(coverage.token_ids) + 1,
-        n_drawn=len(blocks.fit_drawn),
-        n_random=len(blocks.random),
-        activation_bytes=subject.model.dtype.itemsize,
-    )
-    used = used_memory_bytes(source.device)
-    budget = memory_budget_bytes(spec.memory_gb, source.device)
-    memory = plan_memory(shape, plan, used_bytes=used, budget_bytes=budget)
+    n_rows, n_drawn = len(coverage.token_ids) + 1, len(blocks.fit_drawn)
+    memory = _plan_memory(spec, subject, source, n_rows, n_drawn)
     listen(MemoryPlanned(memory))
     writer.write_vocabulary(subject.tokenizer.display)
     writer.write_coverage(coverage.token_ids)
     checkpoints = Checkpoints(folder.store / "checkpoint", spec.checkpoint_s)
     return _Job(spec, material, source, table, counts, coverage, blocks, checkpoints, memory)
+
+
+def _plan_memory(
+    spec: RunSpec, subject: Subject, source: SubjectSource, n_rows: int, n_drawn: int
+) -> MemoryPlan:
+    shape = Shape(
+        n_layers=len(source.layers),
+        n_units=source.n_units,
+        n_rows=n_rows,
+        n_drawn=n_drawn,
+        activation_bytes=subject.model.dtype.itemsize,
+    )
+    return plan_memory(
+        shape,
+        spec.collect_plan,
+        used_bytes=used_memory_bytes(source.device),
+        budget_bytes=memory_budget_bytes(spec.memory_gb, source.device),
+    )
 
 
 def _cut_text(

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+import platform
 import re
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+_HOST = hashlib.blake2b(platform.node().encode(), digest_size=4).hexdigest()
+"""Process ids mean something on their own host alone, and a disk may be shared."""
 
 
 @contextmanager
@@ -19,18 +24,27 @@ def replacing(path: Path) -> Iterator[Path]:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     _drop_abandoned(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}")
+    name = f".{path.name}.{_HOST}-{os.getpid()}-{secrets.token_hex(4)}"
+    temporary = path.with_name(name)
     try:
-        temporary.touch(exist_ok=False)
-        yield temporary
-        _sync(temporary)
-        temporary.replace(path)
-        _sync(path.parent)
-    except OSError as error:  # a write that fails does not say to which file
-        error.filename, error.filename2 = str(path), None
-        raise
+        with naming(path):
+            temporary.touch(exist_ok=False)
+            yield temporary
+            _sync(temporary)
+            temporary.replace(path)
+            _sync(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Puts `path` into an OSError: a write that fails does not say to which file."""
+    try:
+        yield
+    except OSError as error:
+        error.filename, error.filename2 = str(path), None
+        raise
 
 
 def write_text(path: Path, text: str) -> None:
@@ -40,8 +54,8 @@ def write_text(path: Path, text: str) -> None:
 
 
 def _drop_abandoned(path: Path) -> None:
-    """Removes temporary files of `path` whose process is no more."""
-    pattern = re.compile(rf"\.{re.escape(path.name)}\.(\d+)-[0-9a-f]{{8}}")
+    """Removes temporary files of `path` whose process, on this host, is no more."""
+    pattern = re.compile(rf"\.{re.escape(path.name)}\.{_HOST}-(\d+)-[0-9a-f]{{8}}")
     for other in path.parent.iterdir():
         match = pattern.fullmatch(other.name)
         if match is not None and not _is_running(int(match[1])):

@@ -81,6 +81,12 @@ class WindowWriter:
         self, name: str, token_ids: ArrayLike, spans: Sequence[tuple[int, int]], is_fit: bool
     ) -> None:
         """`spans`: (start, length) of each window in `token_ids`."""
+        with atomic.naming(self._folder):
+            self._add(name, token_ids, spans, is_fit)
+
+    def _add(
+        self, name: str, token_ids: ArrayLike, spans: Sequence[tuple[int, int]], is_fit: bool
+    ) -> None:
         ids = np.asarray(token_ids, dtype="<i4")
         rows = np.empty(len(spans), dtype=WINDOW)
         for row, (start, length) in zip(rows, spans, strict=True):
@@ -101,11 +107,12 @@ class WindowWriter:
         atomic.write_text(self._folder / "counts.json", json.dumps(asdict(counts)))
 
     def close(self) -> None:
-        for file in (self._tokens, self._windows, self._documents):
-            if not file.closed:
-                file.flush()
-                os.fsync(file.fileno())
-                file.close()
+        with atomic.naming(self._folder):
+            for file in (self._tokens, self._windows, self._documents):
+                if not file.closed:
+                    file.flush()
+                    os.fsync(file.fileno())
+                    file.close()
 
 
 class WindowTable:
@@ -203,10 +210,10 @@ class _Rows:
 
     def read(self, first: int, n_rows: int) -> NDArray[Any]:
         """(row,)"""
+        if not 0 <= first <= first + n_rows <= self._n_rows:  # a damaged row points anywhere
+            raise _damaged(self._path)
         width = self._dtype.itemsize
         raw = os.pread(self._handle, n_rows * width, first * width)
-        if first < 0 or len(raw) != n_rows * width:
-            raise _damaged(self._path)
         return np.frombuffer(raw, dtype=self._dtype)
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -31,6 +33,8 @@ from neuron_explainer.subject.sites import (
     n_inputs,
 )
 from neuron_explainer.subject.tokens import SubjectTokenizer
+
+logger = logging.getLogger(__name__)
 
 BUNDLED = "bundled"
 BUNDLED_FOLDER = Path(__file__).parent / "bundled"
@@ -101,6 +105,7 @@ def load_subject(
     site_module: str | None = None,
     activation_function: str | None = None,
     chat_template: bool = False,
+    most_bytes: float = math.inf,
 ) -> Subject:
     """`bundled`, a hub id or a local folder -> a model ready to be read.
 
@@ -109,6 +114,7 @@ def load_subject(
     where there is one. `site_module`: see `find_down_projection`. `activation_function` replaces
     the MLP's, such as `quick_gelu`, x·sigmoid(1.702x), with which the published GPT-2 activations
     were made (Bills et al. 2023, README of 2023-08-30). `chat_template`: see `SubjectTokenizer`.
+    SubjectError for a model that takes more than `most_bytes`, before its weights are fetched.
     """
     torch_device = _resolve_device(device)
     torch_dtype = _resolve_dtype(dtype, torch_device)
@@ -120,6 +126,7 @@ def load_subject(
         find_down_projection(config, site_module)  # before the weights are fetched
         if activation_function is not None:
             _set_activation_function(config, activation_function)
+        _require_room(name, config, torch_dtype, most_bytes)
         tokenizer = SubjectTokenizer(
             AutoTokenizer.from_pretrained(location, trust_remote_code=False),
             chat_template=chat_template,
@@ -135,6 +142,9 @@ def load_subject(
         )
     model, report = loaded
     _require_all_weights(name, report)
+    unused = sorted(report["unexpected_keys"])
+    if unused:
+        logger.warning("%s: %d weights are not used, such as %s", name, len(unused), unused[0])
     nn.Module.to(model, torch_device)
     return make_subject(name, model, tokenizer, site_module)
 
@@ -168,6 +178,20 @@ def _set_activation_function(config: PretrainedConfig, name: str) -> None:
         raise UsageError(f"{config.model_type} models do not name their activation function")
     for field in fields:
         setattr(config, field, name)
+
+
+def _require_room(
+    name: str, config: PretrainedConfig, dtype: torch.dtype, most_bytes: float
+) -> None:
+    """SubjectError when the parameters take more: the system would end the run without a word."""
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(config, dtype=dtype)
+    n_bytes = sum(p.numel() * p.element_size() for p in model.parameters())
+    if n_bytes > most_bytes:
+        raise SubjectError(
+            f"{name} takes {n_bytes / 1e9:.1f} GB in {str(dtype).removeprefix('torch.')} and "
+            f"{most_bytes / 1e9:.1f} GB are there; try --dtype bfloat16, or a smaller model"
+        )
 
 
 def _require_all_weights(name: str, report: Mapping[str, Any]) -> None:

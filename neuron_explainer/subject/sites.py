@@ -7,7 +7,7 @@ from enum import StrEnum
 from torch import nn
 from transformers import PretrainedConfig, PreTrainedModel
 
-from neuron_explainer.errors import SubjectError
+from neuron_explainer.errors import SubjectError, UsageError
 
 DOWN_PROJECTIONS = {
     "gemma": "layers.{layer}.mlp.down_proj",
@@ -60,11 +60,11 @@ def find_down_projection(config: PretrainedConfig, site_module: str | None = Non
 
 
 def down_projection(model: PreTrainedModel, path: str, layer: int) -> nn.Module:
-    """The module at `path` of `layer`; SubjectError when the model has no such module."""
+    """The module at `path` of `layer`; UsageError when the model has no such module."""
     try:
         return model.base_model.get_submodule(path.replace("{layer}", str(layer)))
     except AttributeError as error:
-        raise SubjectError(
+        raise UsageError(
             f"the model has no module {path!r}; below {type(model.base_model).__name__} a path of "
             "--site-module looks like layers.{layer}.mlp.down_proj"
         ) from error

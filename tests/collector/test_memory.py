@@ -12,7 +12,7 @@ from neuron_explainer.collector.plans import CollectPlan
 from neuron_explainer.errors import UsageError
 
 GPT2_SMALL = Shape(
-    n_layers=12, n_units=3072, n_rows=6782, n_drawn=2048, n_random=32, activation_bytes=4,
+    n_layers=12, n_units=3072, n_rows=6782, n_drawn=2048, activation_bytes=4,
 )  # fmt: skip
 PLAN = CollectPlan()
 

@@ -154,7 +154,7 @@ def test_text_that_cannot_be_read_is_one_line(
         ("--explainer zorp", 2, "one of token_lookup"),
         ("--simulator zorp", 2, "one of token_lookup"),
         ("--activation-function zorp", 2, "one of gelu"),
-        ("--site-module zorp", 1, "the model has no module 'zorp'"),
+        ("--site-module zorp", 2, "the model has no module 'zorp'"),
         ("--text-field zorp", 1, "(has text); name the text's field with --text-field"),
         ("--n-ctx 9999", 2, "reads at most 64 tokens"),
         ("--fit-share nan", 2, "must lie between 0 and 1"),

@@ -60,7 +60,7 @@ def test_little_memory_gives_the_same_store_in_more_passes(
     monkeypatch.setattr(collect_module, "plan_memory", one_layer_fits)
     folder = RunFolder(tmp_path / "run")
     run_collect(spec, folder, FakeListener())
-    assert [plan.n_groups for plan in plans] == [3]
+    assert plans[-1].n_groups == 3
     assert files_digest(folder.store) == files_digest(whole.store)
 
 

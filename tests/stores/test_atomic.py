@@ -67,9 +67,9 @@ def test_what_a_killed_process_left_goes_with_the_next_write(tmp_path: Path) -> 
     assert child.returncode == -signal.SIGKILL
     abandoned = [other.name for other in tmp_path.iterdir()]
     assert len(abandoned) == 1
-    alive = tmp_path / f".result.json.{os.getpid()}-0123abcd"
+    alive = tmp_path / f".result.json.{atomic._HOST}-{os.getpid()}-0123abcd"
     alive.write_text("of a process that is still writing")
-    other_file = tmp_path / ".result.json.1-notours"
+    other_file = tmp_path / ".result.json.00000000-1-0123abcd"  # of another host
     other_file.write_text("not ours")
     atomic.write_text(path, "done")
     assert {p.name for p in tmp_path.iterdir()} == {"result.json", alive.name, other_file.name}

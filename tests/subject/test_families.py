@@ -28,7 +28,7 @@ from transformers import (
     Qwen3Config,
 )
 
-from neuron_explainer.errors import SubjectError
+from neuron_explainer.errors import SubjectError, UsageError
 from neuron_explainer.subject.model import Subject, make_subject
 from neuron_explainer.subject.sites import DOWN_PROJECTIONS, find_down_projection
 from neuron_explainer.subject.source import SubjectSource
@@ -185,5 +185,5 @@ def test_an_unknown_architecture_is_read_by_the_module_that_the_user_names() -> 
     path = "layers.{layer}.mlp.down_proj"
     mine = make_subject("mine", subject.model, subject.tokenizer, site_module=path)
     assert mine.site_module(2) is gated(subject.model, 2)
-    with pytest.raises(SubjectError, match="the model has no module 'layers"):
+    with pytest.raises(UsageError, match="the model has no module 'layers"):
         make_subject("mine", subject.model, subject.tokenizer, site_module="layers.{layer}.ffn")

@@ -203,3 +203,22 @@ def test_another_activation_function_changes_the_neurons_and_the_content(folder:
     assert values.min().item() == pytest.approx(-0.16361, abs=1e-5)  # of x·sigmoid(1.702x)
     with pytest.raises(UsageError, match="unknown --activation-function 'nosuch'"):
         load_subject(str(folder), device="cpu", activation_function="nosuch")
+
+
+def test_a_model_that_does_not_fit_is_refused_before_its_weights_are_read(tmp_path: Path) -> None:
+    folder = save_tiny_model(tmp_path / "model")
+    n_bytes = sum(4 * p.numel() for p in load_subject(str(folder)).model.parameters())
+    load_subject(str(folder), device="cpu", most_bytes=n_bytes)
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(SubjectError, match=r"takes 0\.0 GB in float32 and 0\.0 GB are there; try"):
+        load_subject(str(folder), device="cpu", most_bytes=n_bytes - 1)
+
+
+def test_weights_that_the_configuration_has_no_use_for_are_named(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = save_tiny_model(tmp_path / "model")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "n_layer": 1}))
+    assert load_subject(str(folder), device="cpu").n_layers == 1
+    assert "weights are not used, such as transformer.h.1." in caplog.text
