@@ -84,7 +84,7 @@ def plan_memory(
         found = max(
             (
                 MemoryPlan(n_layers, n_groups, (before, *parts), budget_bytes)
-                for parts in _moments_of_much(shape, plan, n_layers)
+                for parts in _peaks(shape, plan, n_layers)
             ),
             key=lambda planned: planned.peak_bytes,
         )
@@ -97,8 +97,8 @@ def plan_memory(
     )
 
 
-def _moments_of_much(shape: Shape, plan: CollectPlan, n_layers: int) -> Iterator[tuple[Part, ...]]:
-    """Either pass, while it reads a block and while it writes a layer."""
+def _peaks(shape: Shape, plan: CollectPlan, n_layers: int) -> Iterator[tuple[Part, ...]]:
+    """What is held in either pass, while a block is read and while a layer is written."""
     copy = plan.block_size * plan.n_ctx * shape.n_units  # elements
     forward = FORWARD_COPIES * shape.activation_bytes * copy + FLOAT_COPIES * FLOAT * copy
     slack = min(SLACK_COPIES * FLOAT * copy, MAX_SLACK_BYTES)

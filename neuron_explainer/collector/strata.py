@@ -63,21 +63,20 @@ class Bands:
         and units (n,) of the pairs that are in the top.
         """
         self._count_all(maxima)
-        self._count(self._groups(maxima, *in_top), -1)
+        self._count(self._groups(maxima[in_top], in_top[1]), -1)
         might = maxima >= self.boundaries[:, N_COMMON - 1]  # (window, unit)
         might[keys > self._loosest_common_floor()] = True
         might &= maxima > -torch.inf
         might[in_top] = False
         window, unit = might.nonzero(as_tuple=True)
-        groups = self._groups(maxima, window, unit)
+        groups = self._groups(maxima[window, unit], unit)
         contends = keys[window] > self.kept.floor[groups]
         window, unit = window[contends], unit[contends]
         self._offer(groups[contends], keys[window], lambda i: rows(window[i], unit[i]))
 
     def add_displaced(self, displaced: Entries, maxima: Tensor, keys: Tensor) -> None:
         """Windows that a unit's top let go; `displaced.groups` are units; the others (n,)."""
-        edges = self.boundaries[displaced.groups]  # (n, boundary)
-        groups = displaced.groups * self.n_bands + (maxima.unsqueeze(1) >= edges).sum(1)
+        groups = self._groups(maxima, displaced.groups)
         self._count(groups, 1)
         self._offer(groups, keys, lambda i: displaced.rows[i])
 
@@ -101,10 +100,10 @@ class Bands:
     def _count(self, groups: Tensor, sign: int) -> None:
         self.population.view(-1).index_add_(0, groups, torch.full_like(groups, sign))
 
-    def _groups(self, maxima: Tensor, window: Tensor, unit: Tensor) -> Tensor:
-        """Which group each (window, unit) pair belongs to, (n,)."""
-        bands = (maxima[window, unit].unsqueeze(1) >= self.boundaries[unit]).sum(1)
-        return unit * self.n_bands + bands
+    def _groups(self, maxima: Tensor, units: Tensor) -> Tensor:
+        """Maxima of windows (n,) and units (n,) -> the group of the unit's band (n,)."""
+        bands = (maxima.unsqueeze(1) >= self.boundaries[units]).sum(1)
+        return units * self.n_bands + bands
 
     def _offer(self, groups: Tensor, keys: Tensor, rows: Rows) -> None:
         groups, order = groups.sort()

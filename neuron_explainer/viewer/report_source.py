@@ -104,7 +104,8 @@ def _facts(manifest: StoreManifest, units: Sequence[UnitResult]) -> tuple[tuple[
             "Text",
             f"{manifest.corpus}: {manifest.n_tokens:,} tokens in {manifest.n_windows:,} windows "
             f"of at most {manifest.n_ctx}, {manifest.n_documents:,} documents "
-            f"({manifest.n_duplicates:,} exact duplicates dropped)",
+            f"({manifest.n_duplicates:,} duplicates and {manifest.n_near_duplicates:,} "
+            "near-duplicate windows left out)",
         ),
         (
             "Fit / record",

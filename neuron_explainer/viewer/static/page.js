@@ -52,7 +52,8 @@ function fillTip(tip, { token, real, simulated }) {
   const before = token.previousSibling; // The space that starts a token stands before its element.
   name.textContent = (before && before.nodeType === Node.TEXT_NODE ? "·" : "") + token.textContent;
   const values = document.createElement("span");
-  values.textContent = `real ${real}\nsimulated ${simulated === "-" ? "no prediction" : simulated}`;
+  const truth = real === "-" ? "not counted" : real;
+  values.textContent = `real ${truth}\nsimulated ${simulated === "-" ? "no prediction" : simulated}`;
   tip.replaceChildren(name, values);
 }
 
