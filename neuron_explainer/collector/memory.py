@@ -20,6 +20,8 @@ FORWARD_COPIES, FLOAT_COPIES = 4, 2
 """Copies of a block's activations that a forward pass holds, and its reduction in float32."""
 SLACK_COPIES, MAX_SLACK_BYTES = 8, 100e6
 """What the allocator keeps of memory that was given back: so many copies, up to this much."""
+MARGIN = 0.05
+"""What is kept free beyond the plan, which is not exact."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +76,7 @@ class Shape:
 def plan_memory(
     shape: Shape, plan: CollectPlan, *, used_bytes: float, budget_bytes: float
 ) -> MemoryPlan:
-    """The largest group of layers whose peak lies within the budget.
+    """The largest group of layers whose peak lies within the budget, with a margin.
 
     used_bytes: of the process before it starts. UsageError when one layer does not fit.
     """
@@ -88,10 +90,11 @@ def plan_memory(
             ),
             key=lambda planned: planned.peak_bytes,
         )
-        if found.peak_bytes <= budget_bytes:
+        needed_bytes = (1 + MARGIN) * found.peak_bytes
+        if needed_bytes <= budget_bytes:
             return found
     raise UsageError(
-        f"one layer at a time needs {found.peak_bytes / GB:.2f} GB and {budget_bytes / GB:.2f} GB "
+        f"one layer at a time needs {needed_bytes / GB:.2f} GB and {budget_bytes / GB:.2f} GB "
         "are there; give more with --memory-gb, or less with --token-means-gb, --n-random or "
         "--block-size"
     )

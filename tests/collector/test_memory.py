@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from neuron_explainer.collector.memory import Shape, plan_memory
+from neuron_explainer.collector.memory import MARGIN, Shape, plan_memory
 from neuron_explainer.collector.plans import CollectPlan
 from neuron_explainer.errors import UsageError
 
@@ -24,12 +24,12 @@ def plan(budget_gb: float, shape: Shape = GPT2_SMALL, used_gb: float = 1.0):
 @pytest.mark.parametrize("budget_gb", [1.8, 2.0, 2.5, 3.0, 4.0, 8.0])
 def test_the_peak_is_within_the_budget_and_one_layer_more_would_not_be(budget_gb: float) -> None:
     found = plan(budget_gb)
-    assert found.peak_bytes <= budget_gb * 1e9
+    assert (1 + MARGIN) * found.peak_bytes <= budget_gb * 1e9
     assert found.n_groups == math.ceil(12 / found.n_layers_a_group)
     if found.n_layers_a_group < 12:
         one_more = replace(GPT2_SMALL, n_layers=found.n_layers_a_group + 1)
         assert plan(100, one_more).n_layers_a_group == one_more.n_layers
-        assert plan(100, one_more).peak_bytes > budget_gb * 1e9
+        assert (1 + MARGIN) * plan(100, one_more).peak_bytes > budget_gb * 1e9
 
 
 def test_more_memory_never_takes_more_passes() -> None:
