@@ -8,6 +8,13 @@
     │   ├── UnitNotFound        the layer or the unit is not in the store
     │   └── SpecMismatch        the folder was made with other choices
     ├── RecordFormatError       a file does not follow the format it should
+    ├── LLMError                a language model gave no answer
+    │   ├── RateLimited         too many requests or tokens a minute (retryable)
+    │   ├── ServerFailed        the server or the connection broke (retryable)
+    │   ├── TimedOut            no answer in time (retryable)
+    │   ├── BadRequest          the server does not take the request
+    │   ├── AuthFailed          the key is missing, wrong, or without credit
+    │   └── Refused             the model or a filter declined to answer
     ├── CannotExplain           no explanation exists for this unit, and why
     └── CannotSimulate          this simulator cannot work from this explanation, and why
 
@@ -50,6 +57,47 @@ class RecordFormatError(NeuronExplainerError):
         super().__init__(f"{path}: {reason}")
         self.path = path
         self.reason = reason
+
+
+class LLMError(NeuronExplainerError):
+    """A language model gave no answer."""
+
+    retryable = False
+
+
+class RateLimited(LLMError):
+    """Too many requests or tokens a minute."""
+
+    retryable = True
+
+    def __init__(self, message: str, retry_after_s: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+        """As the server asks; None: it does not say."""
+
+
+class ServerFailed(LLMError):
+    """The server, or the connection to it, broke; or its answer was none."""
+
+    retryable = True
+
+
+class TimedOut(LLMError):
+    """No answer in time."""
+
+    retryable = True
+
+
+class BadRequest(LLMError):
+    """The server does not take the request."""
+
+
+class AuthFailed(LLMError):
+    """The key is missing or wrong, may not use the model, or has no credit left."""
+
+
+class Refused(LLMError):
+    """The model, or a filter before or behind it, declined to answer."""
 
 
 class CannotExplain(NeuronExplainerError):

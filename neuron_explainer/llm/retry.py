@@ -1,0 +1,59 @@
+"""The only retry loop of the project."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from neuron_explainer.errors import LLMError, RateLimited
+from neuron_explainer.llm.client import LLMClient
+from neuron_explainer.llm.messages import Completion, CompletionRequest
+
+Sleep = Callable[[float], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class RetryPolicy:
+    """Waits double from `first_wait_s` up to `longest_wait_s`, each shortened at random."""
+
+    n_attempts: int = 6
+    first_wait_s: float = 1.0
+    longest_wait_s: float = 60.0
+
+    def wait_s(self, n_failed: int, share: float) -> float:
+        """After the n-th failure, from 1; share: in [0, 1), at random, takes up to half off."""
+        full = min(self.longest_wait_s, self.first_wait_s * 2.0 ** (n_failed - 1))
+        return full * (1 - share / 2)
+
+
+class RetryingClient:
+    """Asks again after errors that may pass; the last error is raised as it is."""
+
+    def __init__(
+        self,
+        client: LLMClient,
+        policy: RetryPolicy | None = None,
+        *,
+        rng: random.Random,
+        sleep: Sleep = asyncio.sleep,
+    ) -> None:
+        """rng: spreads the waits of many workers."""
+        self._client = client
+        self._policy = policy or RetryPolicy()
+        self._rng = rng
+        self._sleep = sleep
+
+    async def complete(self, request: CompletionRequest) -> Completion:
+        for n_failed in range(1, self._policy.n_attempts + 1):
+            try:
+                return await self._client.complete(request)
+            except LLMError as error:
+                if not error.retryable or n_failed == self._policy.n_attempts:
+                    raise
+                wait_s = self._policy.wait_s(n_failed, self._rng.random())
+                if isinstance(error, RateLimited) and error.retry_after_s is not None:
+                    wait_s = max(wait_s, error.retry_after_s)
+            await self._sleep(wait_s)
+        raise AssertionError("a policy has at least one attempt")
