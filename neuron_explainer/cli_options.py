@@ -46,8 +46,22 @@ WAYS_OUT = {
 }
 """By the system's error number, what to do about it."""
 
+
+def _parse_run(text: str | Path) -> Path:
+    """An empty one, as an unset variable gives, would be the current folder."""
+    if not str(text):
+        raise UsageError("--run is empty; give a folder, such as runs/default")
+    return Path(text)
+
+
 RunOption = Annotated[
-    Path, typer.Option("--run", help="The run's folder; other commands find it by this.")
+    Path,
+    typer.Option(
+        "--run",
+        parser=_parse_run,
+        metavar="PATH",
+        help="The run's folder; other commands find it by this.",
+    ),
 ]
 FreshOption = Annotated[
     bool, typer.Option("--fresh", help="Start the run folder over: what a run made in it is lost.")

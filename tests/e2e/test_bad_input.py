@@ -12,6 +12,7 @@ import pyarrow.parquet
 import pytest
 
 from tests.e2e.command_lines import (
+    COMMANDS,
     RUN,
     Break,
     Call,
@@ -180,3 +181,12 @@ def test_a_wrong_choice_clears_nothing_with_fresh(
     answer = call(*RUN, *flags.split(), "--fresh", "--run", "run")
     assert answer.code in (1, 2)
     assert files_digest(run) == before
+
+
+@pytest.mark.parametrize("command", ["run", "scores", "report"])
+def test_an_empty_run_folder_is_refused_and_nothing_is_written_here(
+    user: Path, call: Call, command: str
+) -> None:
+    before = files_digest(user)
+    assert_one_line(call(*COMMANDS[command], "--run", ""), 2, "--run is empty; give a folder")
+    assert files_digest(user) == before
