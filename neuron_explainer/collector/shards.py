@@ -169,9 +169,11 @@ def _require_whole(folders: Sequence[Path]) -> StoreManifest:
 
 def _copy_shared(source: Path, target: Path) -> None:
     """What all shards have alike."""
-    shutil.rmtree(target / "windows", ignore_errors=True)
-    shutil.copytree(source / "windows", target / "windows")
-    for name in ("vocabulary.json", "token_means.safetensors"):
+    whole = Path("windows/counts.json")  # last of the table: with it, the table is taken as whole
+    (target / whole).unlink(missing_ok=True)
+    but_whole = shutil.ignore_patterns(whole.name)
+    shutil.copytree(source / "windows", target / "windows", ignore=but_whole, dirs_exist_ok=True)
+    for name in (whole, "vocabulary.json", "token_means.safetensors"):
         with atomic.replacing(target / name) as temporary:
             shutil.copyfile(source / name, temporary)
 
