@@ -13,13 +13,16 @@ import typer
 
 from neuron_explainer.cli_options import (
     COLLECT_FIELDS,
+    DRY_RUN,
     EXPLAIN_FIELDS,
     JsonOption,
+    OwnFlag,
     RunOption,
     console,
     run_program,
     takes_spec,
 )
+from neuron_explainer.errors import UsageError
 from neuron_explainer.pipeline.folder import DEFAULT_RUN, RunFolder
 from neuron_explainer.pipeline.spec import RunSpec
 from neuron_explainer.records.neuron import NeuronId
@@ -29,6 +32,18 @@ if TYPE_CHECKING:
     from neuron_explainer.records.score import ScoredWindow
     from neuron_explainer.stores.results import UnitResult
 
+EVIDENCE = {
+    "evidence": OwnFlag(
+        Annotated[
+            str,
+            typer.Option(
+                "--evidence",
+                help="What the reviser learns: sentences written as a test, or random windows.",
+            ),
+        ],
+        "sentences",
+    )
+}
 app = typer.Typer(
     name="neuron-explainer",
     help=(
@@ -44,12 +59,15 @@ app = typer.Typer(
 
 
 @app.command()
-@takes_spec()
-def run(spec: RunSpec, folder: RunFolder) -> None:
+@takes_spec(more=DRY_RUN)
+def run(spec: RunSpec, folder: RunFolder, *, dry_run: bool) -> None:
     """Everything: collect, explain, simulate, score, report. The same command goes on after a stop.
 
     [dim]neuron-explainer run --model gpt2 --layers 0-2 --neurons 500 --run runs/gpt2[/]
     """
+    if dry_run:
+        _print_estimate(spec, folder)
+        return
     from neuron_explainer.cli_display import ProgressDisplay
     from neuron_explainer.pipeline.run import run as run_everything
 
@@ -87,14 +105,36 @@ def merge(run: RunOption = DEFAULT_RUN) -> None:
 
 
 @app.command()
-@takes_spec(*EXPLAIN_FIELDS, fresh=False)
-def explain(spec: RunSpec, folder: RunFolder) -> None:
+@takes_spec(*EXPLAIN_FIELDS, fresh=False, more=DRY_RUN)
+def explain(spec: RunSpec, folder: RunFolder, *, dry_run: bool) -> None:
     """Explain and score the collected neurons that have no score yet, and write the report."""
+    if dry_run:
+        _print_estimate(spec, folder)
+        return
     from neuron_explainer.cli_display import ProgressDisplay
     from neuron_explainer.pipeline.run import run_explain
 
     with ProgressDisplay(console) as display:
         run_explain(spec, folder, display)
+    _print_scores(folder)
+
+
+@app.command()
+@takes_spec(*EXPLAIN_FIELDS, fresh=False, more=EVIDENCE)
+def revise(spec: RunSpec, folder: RunFolder, *, evidence: str) -> None:
+    """Test a run's explanations on new sentences, revise them, and score both versions.
+
+    [dim]neuron-explainer revise --explainer openai:gpt-4o --simulator auto --neurons 20[/]
+    """
+    from neuron_explainer.cli_display import ProgressDisplay, print_revisions
+    from neuron_explainer.pipeline.revise import RevisionEvidence
+    from neuron_explainer.pipeline.run_revise import run_revise
+
+    if evidence not in list(RevisionEvidence):
+        raise UsageError(f"--evidence {evidence!r}: write {' or '.join(RevisionEvidence)}")
+    with ProgressDisplay(console) as display:
+        summary = run_revise(spec, folder, RevisionEvidence(evidence), display)
+    print_revisions(console, summary)
     _print_scores(folder)
 
 
@@ -145,17 +185,44 @@ def scores(run: RunOption = DEFAULT_RUN, as_json: JsonOption = False) -> None:
 
 
 @app.command()
-def doctor(run: RunOption = DEFAULT_RUN, as_json: JsonOption = False) -> None:
+def doctor(
+    run: RunOption = DEFAULT_RUN,
+    base_url: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL", help="Look at this server of language models instead: what can it do?"
+        ),
+    ] = None,
+    model_name: Annotated[
+        str | None,
+        typer.Option(help="Of the server's models; without it, the first that it lists."),
+    ] = None,
+    api_key_env: Annotated[
+        str, typer.Option(help="Environment variable that holds the server's key.")
+    ] = "OPENAI_API_KEY",
+    as_json: JsonOption = False,
+) -> None:
     """What is in place, what is not, and what to do: packages, machine, network, a run folder.
+
+    With --base-url: what a server offers, and so which simulations; it takes ten tiny requests.
 
     [dim]It changes nothing; the exit code is 1 when there is a problem.[/]
     """
     from neuron_explainer.cli_doctor import print_checks
-    from neuron_explainer.pipeline.doctor import examine
 
-    checks = examine(RunFolder(run))
-    if as_json:
+    if base_url is not None:
+        from neuron_explainer.pipeline.model_server import examine_server
+
+        found = examine_server(base_url, model_name, api_key_env)
+        checks, answer = found.checks, found.as_json()
+    elif model_name is not None:
+        raise UsageError("--model-name is one of a server's; give --base-url too")
+    else:
+        from neuron_explainer.pipeline.doctor import examine
+
+        checks = examine(RunFolder(run))
         answer = {"checks": [asdict(check) for check in checks]}
+    if as_json:
         typer.echo(json.dumps(answer, ensure_ascii=False, allow_nan=False))
     else:
         print_checks(console, checks)
@@ -168,13 +235,19 @@ def main() -> None:
     run_program(app)
 
 
+def _print_estimate(spec: RunSpec, folder: RunFolder) -> None:
+    from neuron_explainer.pipeline.run import estimate_run
+
+    _print_plain(estimate_run(spec, folder).sentence())
+
+
 def _print_scores(folder: RunFolder, *, as_json: bool = False) -> RunSummary:
     from neuron_explainer.cli_display import print_summary
-    from neuron_explainer.pipeline.summary import summarize_run
+    from neuron_explainer.pipeline.summary import summarize_method
     from neuron_explainer.stores.results import Results
 
     with Results(folder.results, read_only=True) as results:
-        summary = summarize_run(results.units(results.current_method()))
+        summary = summarize_method(results)
     if as_json:
         typer.echo(json.dumps(asdict(summary), allow_nan=False))
     else:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from rich import box
 from rich.console import Console
@@ -26,6 +26,8 @@ from rich.text import Text
 from neuron_explainer.pipeline.events import (
     Event,
     MemoryPlanned,
+    MoneySpent,
+    Noted,
     ReportWritten,
     StageAdvanced,
     StageFinished,
@@ -38,6 +40,9 @@ from neuron_explainer.records.score import RANDOM_ONLY, Score, ScoredWindow
 from neuron_explainer.stores.results import UnitResult
 from neuron_explainer.viewer.display import printable
 from neuron_explainer.viewer.report_data import label_of
+
+if TYPE_CHECKING:
+    from neuron_explainer.pipeline.revision_summary import RevisionSummary
 
 N_FIRST_SHOWN = 3
 WIDE = 78
@@ -65,6 +70,7 @@ class ProgressDisplay:
         self._console = console
         self._tasks: dict[str, TaskID] = {}
         self._n_shown = 0
+        self._stage = ""
         self._progress = Progress(
             SpinnerColumn(finished_text="✓"),
             TextColumn("{task.description}"),
@@ -93,6 +99,7 @@ class ProgressDisplay:
     def __call__(self, event: Event) -> None:
         match event:
             case StageStarted(stage, total, unit):
+                self._stage = stage
                 self._tasks[stage] = self._progress.add_task(stage, total=total, unit=unit)
             case StageAdvanced(stage, n_done):
                 self._progress.update(self._tasks[stage], completed=n_done)
@@ -104,6 +111,12 @@ class ProgressDisplay:
                 self._console.print(f"[dim]memory:[/] {plan.sentence()}")
             case UnitExplained(result, is_preview):
                 self._show_first(result, is_preview)
+            case MoneySpent(total) if total.cost_picousd:
+                self._progress.update(
+                    self._progress.task_ids[-1], description=f"{self._stage} ${total.cost_usd:,.4f}"
+                )
+            case Noted(subject, text):
+                self._console.print(f"[dim]{escape(subject)}:[/] {escape(text)}", soft_wrap=True)
             case ReportWritten(path, is_preview, is_final):
                 kind = "first" if is_preview else "final" if is_final else "growing"
                 self._console.print(f"[dim]{kind} report:[/] {escape(str(path))}")
@@ -164,6 +177,30 @@ def colour_activations(record: ActivationRecord, full: float, *, plain: bool = F
     return text
 
 
+def print_revisions(console: Console, summary: RevisionSummary) -> None:
+    """Before and after, on both sets of text, and why some were not revised."""
+    for name, compared in (
+        ("original windows", summary.on_windows),
+        ("with new sentences", summary.with_sentences),
+    ):
+        if compared.mean_old is None or compared.mean_new is None:
+            line = f"{name}: no neuron has a score before and after"
+        else:
+            line = (
+                f"{name}: {compared.mean_old:.3f} before, {compared.mean_new:.3f} after, over "
+                f"{compared.n_units:,} neurons; {compared.n_better:,} better, "
+                f"{compared.n_worse:,} worse"
+            )
+        console.print(line, highlight=False, soft_wrap=True)
+    if summary.false_positive_share is not None:
+        console.print(
+            f"{summary.false_positive_share:.0%} of the new sentences leave the neuron quiet",
+            highlight=False,
+        )
+    for reason, n_units in summary.reasons.items():
+        console.print(f"not revised: {n_units:,} {escape(reason)}")
+
+
 def print_summary(console: Console, summary: RunSummary) -> None:
     """A row a layer, a row for all, and the reasons of what is not scored."""
     table = Table(
@@ -179,6 +216,10 @@ def print_summary(console: Console, summary: RunSummary) -> None:
     table.add_section()
     table.add_row("all", *_summary_cells(summary.overall, levels), style="bold")
     console.print(table)
+    if summary.comparison is not None:
+        console.print(summary.comparison.sentence(), highlight=False, soft_wrap=True)
+    if summary.cost is not None:
+        console.print(summary.cost.sentence(), highlight=False, soft_wrap=True)
     for reason, n_units in summary.unscored.items():
         console.print(f"not scored: {n_units:,} {escape(reason)}")
 
@@ -202,7 +243,7 @@ def _neuron_head(record: NeuronRecord, result: UnitResult | None) -> Text:
         text.append("not explained yet; run `explain`\n", style="yellow")
     else:
         text.append((result.text or f"no explanation: {result.reason}") + "\n", style="bold")
-        text.append(f"by {result.explainer}, simulated by {result.simulator or '–'}\n", "dim")
+        text.append(f"by {result.made_by}, simulated by {result.simulator or '–'}\n", "dim")
         for name, score in result.scores.items():
             text.append(f"{label_of(name):>29}  {format_score(score)}\n")
     moments = record.moments

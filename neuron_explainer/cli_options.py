@@ -9,10 +9,10 @@ import logging
 import os
 import sys
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import fields
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import typer
 from rich.console import Console
@@ -20,7 +20,7 @@ from rich.logging import RichHandler
 
 from neuron_explainer.errors import NeuronExplainerError, UsageError
 from neuron_explainer.pipeline.folder import DEFAULT_RUN, RunFolder
-from neuron_explainer.pipeline.spec import COLLECT, EXPLAIN, RunSpec, flag_of
+from neuron_explainer.pipeline.spec import ASK, COLLECT, EXPLAIN, REACH, RunSpec, flag_of
 
 console = Console()
 """Where commands and jobs print."""
@@ -32,8 +32,16 @@ os.environ.setdefault("GOMP_SPINCOUNT", "5000")
 COMMON = {"model", "corpus", "layers", "neurons", "n_tokens", "seed"}
 WHERE_TO_COLLECT = ("corpus", "device", "memory_gb", "checkpoint_s", "shard")
 COLLECT_FIELDS = (*RunSpec().choices(COLLECT), *WHERE_TO_COLLECT)
-EXPLAIN_FIELDS = (*RunSpec().choices(EXPLAIN), "neurons")
-PANELS = {COLLECT: "Collection", EXPLAIN: "Explaining and scoring"}
+EXPLAIN_FIELDS = (
+    *("neurons", "device", "memory_gb"),
+    *(name for stage in (EXPLAIN, ASK, REACH) for name in RunSpec().choices(stage)),
+)
+PANELS = {
+    COLLECT: "Collection",
+    EXPLAIN: "Explaining and scoring",
+    ASK: "What a language model is asked",
+    REACH: "How a language model is reached, and what it may cost",
+}
 
 WAYS_OUT = {
     **dict.fromkeys(
@@ -66,7 +74,28 @@ RunOption = Annotated[
 FreshOption = Annotated[
     bool, typer.Option("--fresh", help="Start the run folder over: what a run made in it is lost.")
 ]
+
+
+class OwnFlag(NamedTuple):
+    """A flag of one command."""
+
+    annotation: Any
+    default: Any = inspect.Parameter.empty
+    """Without one the flag must be given."""
+
+
+NO_FLAGS: Mapping[str, OwnFlag] = {}
+DryRunOption = Annotated[
+    bool,
+    typer.Option(
+        "--dry-run",
+        help="Print how many requests and tokens it takes, and what they cost; ask none.",
+    ),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for a program to read.")]
+
+
+DRY_RUN = {"dry_run": OwnFlag(DryRunOption, False)}
 
 
 def run_program(call: Callable[[], None]) -> None:
@@ -100,25 +129,27 @@ def _fail(message: str, code: int) -> None:
 
 
 def takes_spec(
-    *names: str, fresh: bool = True
-) -> Callable[[Callable[[RunSpec, RunFolder], None]], Callable[..., None]]:
+    *names: str, fresh: bool = True, more: Mapping[str, OwnFlag] = NO_FLAGS
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Decorates `command(spec, folder)`: the command line gets a flag for each named field.
 
     Without names: one for every field but `shard`, as a shard is collected and no more. `--run`
-    comes with it, and `--fresh` if wanted.
+    comes with it, and `--fresh` if wanted. `more`: the command's own flags, which it gets by name.
     """
     chosen = set(names) or {f.name for f in fields(RunSpec)} - {"shard"}
 
-    def decorate(command: Callable[[RunSpec, RunFolder], None]) -> Callable[..., None]:
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
         @functools.wraps(command)
         def from_flags(**flags: Any) -> None:
             folder = RunFolder(flags.pop("run"), fresh=flags.pop("fresh", False))
-            command(RunSpec(**flags), folder)
+            own = {name: flags.pop(name) for name in more}
+            command(RunSpec(**flags), folder, **own)
 
         parameters = [
             _parameter("run", RunOption, DEFAULT_RUN),
             *_spec_parameters(chosen),
             *([_parameter("fresh", FreshOption, False)] if fresh else []),
+            *(_parameter(name, flag.annotation, flag.default) for name, flag in more.items()),
         ]
         from_flags.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
         from_flags.__annotations__ = {p.name: p.annotation for p in parameters}

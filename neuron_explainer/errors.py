@@ -15,11 +15,20 @@
     │   ├── BadRequest          the server does not take the request
     │   ├── AuthFailed          the key is missing, wrong, or without credit
     │   └── Refused             the model or a filter declined to answer
+    ├── ParseError              an answer of a language model is not what was asked for
+    ├── BudgetExceeded          the next request could cost more than is left
     ├── CannotExplain           no explanation exists for this unit, and why
     └── CannotSimulate          this simulator cannot work from this explanation, and why
 
 The message is one line that says what is wrong and what to do about it.
 """
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from neuron_explainer.llm.messages import Usage
 
 
 class NeuronExplainerError(Exception):
@@ -63,12 +72,22 @@ class LLMError(NeuronExplainerError):
     """A language model gave no answer."""
 
     retryable = False
+    is_overload = False
+    """The server has more to do than it can; fewer requests at once may help."""
+
+    def __init__(self, message: str, *, usage: Usage | None = None, may_cost: bool = False) -> None:
+        super().__init__(message)
+        self.usage = usage
+        """What the server counted all the same; None: it does not say."""
+        self.may_cost = may_cost
+        """The server may have charged for it without saying what: its answer never came, say."""
 
 
 class RateLimited(LLMError):
     """Too many requests or tokens a minute."""
 
     retryable = True
+    is_overload = True
 
     def __init__(self, message: str, retry_after_s: float | None = None) -> None:
         super().__init__(message)
@@ -81,11 +100,23 @@ class ServerFailed(LLMError):
 
     retryable = True
 
+    def __init__(
+        self,
+        message: str,
+        *,
+        usage: Usage | None = None,
+        may_cost: bool = False,
+        is_overload: bool = False,
+    ) -> None:
+        super().__init__(message, usage=usage, may_cost=may_cost)
+        self.is_overload = is_overload
+
 
 class TimedOut(LLMError):
     """No answer in time."""
 
     retryable = True
+    is_overload = True
 
 
 class BadRequest(LLMError):
@@ -98,6 +129,27 @@ class AuthFailed(LLMError):
 
 class Refused(LLMError):
     """The model, or a filter before or behind it, declined to answer."""
+
+
+class ParseError(NeuronExplainerError):
+    """An answer of a language model that cannot be read as what was asked for."""
+
+    def __init__(self, text: str, reason: str) -> None:
+        super().__init__(f"{reason}: {text[:80]!r}")
+        self.text = text
+        self.reason = reason
+
+
+class BudgetExceeded(NeuronExplainerError):
+    """The next request could cost more than the budget has left; nothing more is asked."""
+
+    def __init__(self, spent_usd: float, limit_usd: float) -> None:
+        super().__init__(
+            f"the budget of ${limit_usd:,.2f} is used up: ${spent_usd:,.4f} is spent and the next "
+            "request may not fit; the same command with a larger --budget-usd goes on from here"
+        )
+        self.spent_usd = spent_usd
+        self.limit_usd = limit_usd
 
 
 class CannotExplain(NeuronExplainerError):

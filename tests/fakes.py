@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 import numpy as np
 import torch
@@ -14,6 +14,7 @@ from torch import Tensor
 
 from neuron_explainer.collector.corpus import Document
 from neuron_explainer.errors import CannotExplain
+from neuron_explainer.llm.messages import Completion, TokenLogprobs, Usage
 from neuron_explainer.pipeline.events import Event
 from neuron_explainer.records.explanation import Explanation, TokenLookupTable
 from neuron_explainer.records.neuron import NeuronId, NeuronRecord
@@ -22,6 +23,8 @@ from neuron_explainer.subject.sites import Site
 from neuron_explainer.subject.source import Receive
 
 EventType = TypeVar("EventType")
+Q = TypeVar("Q")
+A = TypeVar("A")
 WORDS = ["the", "of", "and", "a", "to", "in", "river", "Tuesday", "walking", "blue", "42", "return"]
 
 
@@ -93,12 +96,33 @@ class FakeExplainer:
         self._reasons = reasons or {}
         self.asked: list[NeuronId] = []
 
-    async def explain(self, record: NeuronRecord) -> Explanation:
+    async def explain(self, record: NeuronRecord) -> tuple[Explanation, ...]:
         self.asked.append(record.neuron_id)
         if record.neuron_id in self._reasons:
             raise CannotExplain(self._reasons[record.neuron_id])
         table = self._read_table(record.neuron_id)
-        return Explanation(record.neuron_id, f"claim {record.neuron_id}", self.name, rule=table)
+        return (Explanation(record.neuron_id, f"claim {record.neuron_id}", self.name, rule=table),)
+
+
+class FakeClient(Generic[Q, A]):
+    """Answers from a list, or by a function, and remembers what it was asked; raises errors."""
+
+    def __init__(self, replies: Iterable[A | Exception] | Callable[[Q], A]) -> None:
+        self._replies = replies if callable(replies) else iter(replies)
+        self.requests: list[Q] = []
+
+    async def ask(self, request: Q) -> A:
+        self.requests.append(request)
+        reply = self._replies(request) if callable(self._replies) else next(self._replies)
+        if isinstance(reply, Exception):
+            raise reply
+        return reply
+
+
+def completion(text: str, logprobs: Sequence[TokenLogprobs] | None = None) -> Completion:
+    """A text that ended by itself, of 7 tokens asked and 2 answered."""
+    usage = Usage(n_prompt_tokens=7, n_cached_tokens=0, n_completion_tokens=2)
+    return Completion(text, "fake-1", "stop", usage, None if logprobs is None else tuple(logprobs))
 
 
 class FakeListener:

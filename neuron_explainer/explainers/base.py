@@ -17,6 +17,9 @@ class Explainer(Protocol):
 
     name: str
 
-    async def explain(self, record: NeuronRecord) -> Explanation:
-        """One claim about the unit; CannotExplain, with the reason, when there is none."""
+    async def explain(self, record: NeuronRecord) -> tuple[Explanation, ...]:
+        """At least one claim about the unit, each different.
+
+        CannotExplain, with the reason, when there is none.
+        """
         ...

@@ -27,13 +27,14 @@ class TokenLookupExplainer:
     def __init__(self, read_table: Callable[[NeuronId], TokenLookupTable]) -> None:
         self._read_table = read_table
 
-    async def explain(self, record: NeuronRecord) -> Explanation:
+    async def explain(self, record: NeuronRecord) -> tuple[Explanation, ...]:
         if record.is_dead:
             raise CannotExplain(DEAD_UNIT)
         table = self._read_table(record.neuron_id)
-        return Explanation(
+        explanation = Explanation(
             neuron_id=record.neuron_id, text=describe(table), explainer=self.name, rule=table
         )
+        return (explanation,)
 
 
 def describe(table: TokenLookupTable) -> str:

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
+import hashlib
 import json
-from collections.abc import Mapping
-from dataclasses import asdict, replace
-from typing import Any, Protocol
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, Generic, Protocol
 
-from neuron_explainer.llm.client import LLMClient
-from neuron_explainer.llm.messages import Completion, CompletionRequest, TokenLogprobs, Usage
+from neuron_explainer.errors import StoreError
+from neuron_explainer.llm.client import A, Client, Q
+from neuron_explainer.llm.messages import Completion, ExpectedValues, TokenLogprobs, Usage
+
+N_DECIMALS = 5
+"""Of an expected value, 0 to 10: a large model has hundreds of millions of them to keep."""
 
 
 class ResponseCache(Protocol):
@@ -21,35 +27,138 @@ class ResponseCache(Protocol):
         """Kept from now on; the first one written for a key stays."""
 
 
-class CachedClient:
-    """Wrapped outermost. Errors are never kept."""
+@dataclass(frozen=True, slots=True)
+class AnswerFormat(Generic[A]):
+    """How answers of one kind are kept as text."""
 
-    def __init__(self, client: LLMClient, cache: ResponseCache) -> None:
+    write: Callable[[A], str]
+    read: Callable[[str], A]
+    """Marked as cached; ValueError, LookupError or TypeError for a text that is damaged."""
+    as_kept: Callable[[A], A]
+    """What is read again of an answer: used already the first time, so that a run that is
+    interrupted ends as one that is not."""
+
+
+class CachedClient(Generic[Q, A]):
+    """Wrapped outermost. An answer is asked for once, also when many want it at the same time.
+
+    Errors are never kept; those who wait for the same answer share its error.
+    """
+
+    def __init__(
+        self,
+        client: Client[Q, A],
+        cache: ResponseCache,
+        answer_format: AnswerFormat[A],
+        *,
+        namespace: str,
+    ) -> None:
+        """namespace: what else changes the answers, such as the server's address."""
         self._client = client
         self._cache = cache
+        self._format = answer_format
+        self._namespace = namespace
+        self._in_flight: dict[str, asyncio.Future[None]] = {}
 
-    async def complete(self, request: CompletionRequest) -> Completion:
-        key = request.key()
-        kept = self._cache.read(key)
-        if kept is not None:
-            return replace(completion_from(json.loads(kept)), is_cached=True)
-        completion = await self._client.complete(request)
-        self._cache.write(key, json.dumps(asdict(completion)))
-        return completion
+    async def ask(self, request: Q, /) -> A:
+        key = self._key(request)
+        while True:
+            kept = self._cache.read(key)
+            if kept is not None:
+                return self._read(kept)
+            first = self._in_flight.get(key)
+            if first is None:
+                return await self._ask_first(key, request)
+            await asyncio.shield(first)  # who gives up waiting takes nobody's answer away
+
+    async def _ask_first(self, key: str, request: Q) -> A:
+        done = self._in_flight[key] = asyncio.get_running_loop().create_future()
+        try:
+            answer = self._format.as_kept(await self._client.ask(request))
+            self._cache.write(key, self._format.write(answer))
+        except Exception as error:
+            done.set_exception(error)
+            done.exception()  # seen, also when nobody else waits
+            raise
+        finally:
+            del self._in_flight[key]
+            if not done.done():  # kept; or cancelled, and another one asks
+                done.set_result(None)
+        return answer
+
+    def _key(self, request: Q) -> str:
+        text = f"{self._namespace}\n{request.key()}"
+        return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+
+    def _read(self, kept: str) -> A:
+        try:
+            return self._format.read(kept)
+        except (ValueError, LookupError, TypeError) as error:
+            raise StoreError(
+                f"an answer in the cache is damaged ({error}); move the cache's file away"
+            ) from error
 
 
-def completion_from(raw: Mapping[str, Any]) -> Completion:
-    """What `asdict` gave, after JSON."""
-    usage, logprobs = raw["usage"], raw["logprobs"]
+def write_completion(completion: Completion) -> str:
+    logprobs = completion.logprobs
+    return _compact(
+        {
+            "text": completion.text,
+            "model": completion.model,
+            "finish_reason": completion.finish_reason,
+            "usage": _usage_fields(completion.usage),
+            "logprobs": None
+            if logprobs is None
+            else [[t.token, t.logprob, t.top] for t in logprobs],
+        }
+    )
+
+
+def read_completion(text: str) -> Completion:
+    raw: dict[str, Any] = json.loads(text)
     return Completion(
         text=raw["text"],
         model=raw["model"],
         finish_reason=raw["finish_reason"],
-        usage=None if usage is None else Usage(**usage),
-        logprobs=None if logprobs is None else tuple(map(_token_from, logprobs)),
+        usage=_read_usage(raw["usage"]),
+        logprobs=None if raw["logprobs"] is None else tuple(map(_read_token, raw["logprobs"])),
+        is_cached=True,
     )
 
 
-def _token_from(raw: Mapping[str, Any]) -> TokenLogprobs:
-    top = tuple((token, logprob) for token, logprob in raw["top"])
-    return TokenLogprobs(raw["token"], raw["logprob"], top)
+def write_expected_values(values: ExpectedValues) -> str:
+    return _compact({"expected": values.expected, "usage": _usage_fields(values.usage)})
+
+
+def read_expected_values(text: str) -> ExpectedValues:
+    raw: dict[str, Any] = json.loads(text)
+    return ExpectedValues(tuple(raw["expected"]), _read_usage(raw["usage"]), is_cached=True)
+
+
+def round_expected_values(values: ExpectedValues) -> ExpectedValues:
+    """To five decimals; where nothing was said stays missing."""
+    rounded = (None if value is None else round(value, N_DECIMALS) for value in values.expected)
+    return replace(values, expected=tuple(rounded))
+
+
+COMPLETIONS = AnswerFormat(write_completion, read_completion, lambda completion: completion)
+EXPECTED_VALUES = AnswerFormat(write_expected_values, read_expected_values, round_expected_values)
+
+
+def _compact(value: object) -> str:
+    return json.dumps(value, separators=(",", ":"), allow_nan=False)
+
+
+def _usage_fields(usage: Usage | None) -> list[int] | None:
+    if usage is None:
+        return None
+    return [usage.n_prompt_tokens, usage.n_cached_tokens, usage.n_completion_tokens]
+
+
+def _read_usage(raw: list[int] | None) -> Usage | None:
+    return None if raw is None else Usage(*raw)
+
+
+def _read_token(raw: tuple[str, float, list[list[Any]]]) -> TokenLogprobs:
+    token, logprob, top = raw
+    return TokenLogprobs(token, logprob, tuple((other, p) for other, p in top))

@@ -5,9 +5,54 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import asdict, dataclass
-from typing import Literal
+from typing import Literal, Protocol
+
+from neuron_explainer.llm.token_estimate import estimate_tokens
 
 Role = Literal["system", "user", "assistant"]
+
+
+class Request(Protocol):
+    """What every question has, whatever it asks for."""
+
+    @property
+    def model(self) -> str:
+        """Who is asked."""
+
+    def key(self) -> str:
+        """Hex digest that names the question: equal questions, equal keys."""
+
+    def size(self) -> RequestSize:
+        """What it may cost."""
+
+
+class Answer(Protocol):
+    """What every answer has."""
+
+    @property
+    def usage(self) -> Usage | None:
+        """None: the server does not say."""
+
+    @property
+    def is_cached(self) -> bool:
+        """It was given before, and cost nothing now."""
+
+
+@dataclass(frozen=True, slots=True)
+class RequestSize:
+    """Tokens of a question, before it is asked."""
+
+    n_prompt_tokens: int
+    """About, unless the question is made of token ids."""
+    n_prompt_bytes: int
+    """UTF-8: no tokenizer makes more tokens of the text."""
+    n_answer_tokens: int
+    """At most."""
+
+    @property
+    def n_tokens(self) -> int:
+        """What a limiter counts: the prompt, and the answer as long as it may get."""
+        return self.n_prompt_tokens + self.n_answer_tokens
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +63,7 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class CompletionRequest:
-    """Everything that can change an answer, and nothing that cannot."""
+    """Asks for a text. Everything that can change an answer, and nothing that cannot."""
 
     model: str
     messages: tuple[Message, ...]
@@ -33,12 +78,45 @@ class CompletionRequest:
     """JSON text of a strict schema that the answer must follow."""
     reasoning_effort: str | None = None
     seed: int | None = None
+    """Also told apart by it: the n-th answer to one question has the seed n."""
 
     def key(self) -> str:
-        """Hex digest that names the question: equal questions, equal keys."""
-        text = json.dumps(asdict(self), sort_keys=True, ensure_ascii=False)
-        digest = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16)
-        return digest.hexdigest()
+        return _digest(self)
+
+    def size(self) -> RequestSize:
+        texts = [message.content for message in self.messages]
+        if self.json_schema is not None:
+            texts.append(self.json_schema)
+        n_bytes = sum(len(text.encode("utf-8", "surrogatepass")) for text in texts)
+        return RequestSize(sum(map(estimate_tokens, texts)), n_bytes, self.max_tokens)
+
+
+@dataclass(frozen=True, slots=True)
+class PromptLogprobRequest:
+    """Asks which of some values a model expects at some places of a prompt, given what precedes.
+
+    The prompt is `prefix` + `ids`; what stands at an asked position is not looked at there.
+    """
+
+    model: str
+    prefix: tuple[int, ...]
+    """Token ids that many requests share, such as few-shot examples; never empty."""
+    ids: tuple[int, ...]
+    """The rest of the prompt."""
+    positions: tuple[int, ...]
+    """Indices into `ids`, increasing, 0 to len(ids): what is expected in that place."""
+    values: tuple[tuple[int, ...], ...]
+    """Token ids of the value 0, of the value 1, and so on: one token each, or two, of which the
+    first is another value's only token (`1`, `0` for 10)."""
+    end: int
+    """The token that follows a value, such as a line break's."""
+
+    def key(self) -> str:
+        return _digest(self)
+
+    def size(self) -> RequestSize:
+        n_tokens = len(self.prefix) + len(self.ids)
+        return RequestSize(n_tokens, n_tokens, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +142,7 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """An answer."""
+    """A text."""
 
     text: str
     model: str
@@ -77,3 +155,22 @@ class Completion:
     """One a token of the text; None: not asked for, or not given."""
     is_cached: bool = False
     """It was given before, and cost nothing now."""
+
+
+@dataclass(frozen=True, slots=True)
+class ExpectedValues:
+    """What a model expects at each asked position: Σ v·p(v) over the values alone, renormalised.
+
+    Bills et al. 2023, `simulator.py`.
+    """
+
+    expected: tuple[float | None, ...]
+    """One a position; None where the server named none of the values."""
+    usage: Usage | None
+    is_cached: bool = False
+
+
+def _digest(request: CompletionRequest | PromptLogprobRequest) -> str:
+    text = json.dumps(asdict(request), sort_keys=True, ensure_ascii=False)
+    digest = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16)
+    return digest.hexdigest()

@@ -1,18 +1,21 @@
 """Any server that speaks OpenAI's chat protocol, through the openai package.
 
 OpenAI, OpenRouter, vLLM, SGLang, Ollama, llama.cpp: they differ in the address, the key, and what
-they leave out of an answer.
+they leave out of an answer. Questions and answers are plain JSON: the package's own objects for
+them would cost as much time as all the rest of a request.
 """
 
 from __future__ import annotations
 
 import json
+import os
+import re
+from collections.abc import Mapping
 from typing import Any
+from urllib.parse import urlsplit
 
+import httpx2
 import openai
-from openai.types import CompletionUsage
-from openai.types.chat import ChatCompletion
-from openai.types.chat.chat_completion import Choice
 
 from neuron_explainer.errors import (
     AuthFailed,
@@ -22,10 +25,30 @@ from neuron_explainer.errors import (
     Refused,
     ServerFailed,
     TimedOut,
+    UsageError,
 )
 from neuron_explainer.llm.messages import Completion, CompletionRequest, TokenLogprobs, Usage
 
+OPENAI_URL = "https://api.openai.com/v1"
+NO_KEY = "no-key-needed"
+"""Sent to servers that ask for none."""
 OUT_OF_CREDIT = "insufficient_quota"
+OVERLOADED = {502, 503, 504, 529}
+LEAST_LOGPROB = -9999.0
+"""What OpenAI and vLLM write for a probability of 0; others write -Infinity."""
+_NEVER_SENT = (
+    httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout, httpx2.ProxyError,
+    httpx2.LocalProtocolError, httpx2.UnsupportedProtocol,
+)  # fmt: skip
+_THINKS_FIRST = re.compile(r"(?:.*/)?(?:o[1-9]|gpt-[5-9](?:\.\d+)?(?!-chat))(?:[-:].*)?")
+_ADVICE = {
+    "temperature": "leave --temperature out; a reasoning model is told by --reasoning-effort",
+    "max_tokens": "if it is a reasoning model, say so with --reasoning-effort",
+    "logprobs": "choose --simulation structured, which needs none",
+    "top_logprobs": "choose --simulation structured, which needs none",
+    "response_format": "choose another --simulation or model",
+    "reasoning_effort": "leave --reasoning-effort out, or choose another",
+}
 
 
 class OpenAIClient:
@@ -37,35 +60,55 @@ class OpenAIClient:
         api_key: str,
         base_url: str | None = None,
         timeout_s: float = 120.0,
-        is_reasoning: bool = False,
+        most_in_flight: int = 128,
+        is_reasoning: bool | None = None,
     ) -> None:
-        """base_url None: OpenAI's own. is_reasoning: the models limit answers, thoughts included,
-        by `max_completion_tokens`, which other servers do not know.
+        """base_url None: OpenAI's own. most_in_flight: connections that are kept open.
+
+        is_reasoning None: a request for a model of such a name, or with a reasoning effort, is for
+        a model that thinks first: it takes no temperature, gives no logprobs, and has a limit of
+        another name, for its thoughts count too.
         """
-        self._client = openai.AsyncOpenAI(
-            api_key=api_key, base_url=base_url, timeout=timeout_s, max_retries=0
+        limits = httpx2.Limits(
+            max_connections=most_in_flight, max_keepalive_connections=most_in_flight
         )
-        self._limit_name = "max_completion_tokens" if is_reasoning else "max_tokens"
+        self._client = openai.AsyncOpenAI(
+            api_key=api_key,
+            base_url=base_url or OPENAI_URL,
+            timeout=timeout_s,
+            max_retries=0,
+            http_client=openai.DefaultAsyncHttpxClient(limits=limits),
+        )
+        self._is_reasoning = is_reasoning
 
     async def close(self) -> None:
         await self._client.close()
 
-    async def complete(self, request: CompletionRequest) -> Completion:
+    async def ask(self, request: CompletionRequest, /) -> Completion:
         try:
-            reply = await self._client.chat.completions.create(**self._parameters(request))
+            reply = await self._client.post(
+                "/chat/completions", body=self._parameters(request), cast_to=httpx2.Response
+            )
         except openai.OpenAIError as error:
             raise as_llm_error(error, self._client.api_key) from None  # it may quote the key
-        except ValueError as error:  # a body that is no JSON
-            raise ServerFailed(f"the server's answer cannot be read: {error}") from error
-        return _read(reply)
+        return read_completion(reply.content)
 
     def _parameters(self, request: CompletionRequest) -> dict[str, Any]:
+        is_reasoning = self._is_reasoning
+        if is_reasoning is None:
+            is_reasoning = request.reasoning_effort is not None or thinks_first(request.model)
+        if is_reasoning and request.n_top_logprobs is not None:
+            raise BadRequest(
+                f"{request.model} is a reasoning model, which gives no logprobs; choose "
+                "--simulation structured, which needs none"
+            )
         parameters: dict[str, Any] = {
             "model": request.model,
             "messages": [{"role": m.role, "content": m.content} for m in request.messages],
-            self._limit_name: request.max_tokens,
+            "max_completion_tokens" if is_reasoning else "max_tokens": request.max_tokens,
         }
-        for name in ("temperature", "top_p", "seed", "reasoning_effort"):
+        sampling = () if is_reasoning else ("temperature", "top_p")
+        for name in (*sampling, "seed", "reasoning_effort"):
             if getattr(request, name) is not None:
                 parameters[name] = getattr(request, name)
         if request.n_top_logprobs is not None:
@@ -76,71 +119,148 @@ class OpenAIClient:
         return parameters
 
 
+def thinks_first(model: str) -> bool:
+    """By OpenAI's names: o1, o3-mini, openai/o4-mini, gpt-5-nano, but not gpt-5-chat-latest."""
+    return _THINKS_FIRST.fullmatch(model) is not None
+
+
+def read_api_key(env_name: str, base_url: str | None) -> str:
+    """The key in the environment; a stand-in where the server is not OpenAI's.
+
+    UsageError when OpenAI's is missing, or when what is there cannot be a key.
+    """
+    key = os.environ.get(env_name, "").strip()
+    if not (key.isascii() and key.isprintable()) or " " in key:
+        raise UsageError(f"what is in {env_name} is no key: it has characters that no key has")
+    host = urlsplit(base_url or OPENAI_URL).hostname or ""
+    if not key and (host == "openai.com" or host.endswith(".openai.com")):
+        raise UsageError(
+            f"{env_name} is not set: put the key for {host} into it, or name another variable with "
+            "--api-key-env"
+        )
+    return key or NO_KEY
+
+
+def address_of(base_url: str | None) -> str:
+    """A server's address without the name and password that an address may hold."""
+    parts = urlsplit(base_url or OPENAI_URL)
+    host = parts.netloc.rpartition("@")[2]
+    return f"{parts.scheme}://{host}{parts.path}".rstrip("/")
+
+
 def as_llm_error(error: openai.OpenAIError, api_key: str) -> LLMError:
     """What the package raised, as one of this project's errors, which never quote the key."""
+    may_cost = not isinstance(error.__cause__, _NEVER_SENT)
     if isinstance(error, openai.APITimeoutError):
-        return TimedOut("the server did not answer in time; give it longer, or another server")
+        return TimedOut(
+            "the server did not answer in time; give it longer with --timeout-s, or choose another",
+            may_cost=may_cost,
+        )
     if isinstance(error, openai.APIConnectionError):
-        return ServerFailed(f"no connection to {error.request.url}: {error.__cause__ or error}")
+        said = _without(api_key, str(error.__cause__ or error))
+        address = address_of(str(error.request.url))
+        return ServerFailed(f"no connection to {address}: {said}", may_cost=may_cost)
     if not isinstance(error, openai.APIStatusError):
-        return ServerFailed(f"the server's answer cannot be read: {error}")
+        return ServerFailed(f"the server's answer cannot be read: {error}", may_cost=True)
+    return _as_status_error(error, api_key)
+
+
+def _as_status_error(error: openai.APIStatusError, api_key: str) -> LLMError:
+    status = error.status_code
     if isinstance(error, openai.AuthenticationError | openai.PermissionDeniedError):
         return AuthFailed(  # without the server's own words: some quote parts of the key
-            f"the server said {error.status_code}; is the key right, and may it use the model?"
+            f"the server said {status}; is the key right, and may it use the model?"
         )
-    said = _first_line(error).replace(api_key, "…")
-    message = f"the server said {error.status_code}: {said}"
+    message = f"the server said {status}: {_without(api_key, _first_line(error))}"
     if isinstance(error, openai.RateLimitError):
         if error.code == OUT_OF_CREDIT:
             return AuthFailed(message)
         return RateLimited(message, _retry_after_s(error))
-    if error.status_code >= 500 or isinstance(error, openai.ConflictError):
-        return ServerFailed(message)
+    if status == httpx2.codes.REQUEST_TIMEOUT:
+        return TimedOut(message)
+    if status >= 500 or isinstance(error, openai.ConflictError):
+        return ServerFailed(message, is_overload=status in OVERLOADED)
+    if error.param in _ADVICE and "support" in message.lower():
+        return BadRequest(f"{message}; {_ADVICE[error.param]}")
     return BadRequest(message)
 
 
-def _read(reply: ChatCompletion) -> Completion:
-    choices = reply.choices or []
-    if not choices:
-        raise ServerFailed("the server's answer holds no choice")
-    choice = choices[0]
-    if choice.message.refusal or choice.finish_reason == "content_filter":
-        raise Refused(choice.message.refusal or "a content filter stopped the answer")
-    if not choice.message.content:
-        if choice.finish_reason == "length":
-            raise BadRequest("no answer within max_tokens; give more: the model may think first")
-        raise ServerFailed("the server's answer is empty")
-    return Completion(
-        text=choice.message.content,
-        model=reply.model,
-        finish_reason=choice.finish_reason or "stop",
-        usage=_usage(reply.usage),
-        logprobs=_logprobs(choice),
-    )
+def read_completion(body: bytes) -> Completion:
+    """What a server answered with status 200; LLMError when that is no text."""
+    try:
+        reply = json.loads(body, parse_constant=_read_constant)
+        usage = read_usage(reply.get("usage"))
+    except (ValueError, AttributeError) as error:
+        raise _unreadable(error, None) from error
+    try:
+        return _read_choice(reply, usage)
+    except (LookupError, TypeError, AttributeError) as error:
+        raise _unreadable(error, usage) from error
 
 
-def _usage(usage: CompletionUsage | None) -> Usage | None:
-    if usage is None:
+def read_usage(raw: object) -> Usage | None:
+    """None where the server does not count, or not in whole numbers."""
+    if not isinstance(raw, Mapping):
         return None
-    details = usage.prompt_tokens_details
-    return Usage(
-        n_prompt_tokens=usage.prompt_tokens,
-        n_cached_tokens=(details.cached_tokens or 0) if details else 0,
-        n_completion_tokens=usage.completion_tokens,
-    )
+    details = raw.get("prompt_tokens_details")
+    n_cached = details.get("cached_tokens") if isinstance(details, Mapping) else None
+    counts = [raw.get("prompt_tokens"), n_cached or 0, raw.get("completion_tokens") or 0]
+    numbers = [count for count in counts if isinstance(count, int) and count >= 0]
+    return Usage(*numbers) if len(numbers) == len(counts) else None
 
 
-def _logprobs(choice: Choice) -> tuple[TokenLogprobs, ...] | None:
-    if choice.logprobs is None or choice.logprobs.content is None:
+def _read_choice(reply: Mapping[str, Any], usage: Usage | None) -> Completion:
+    choices = reply.get("choices")
+    if not choices:
+        raise ServerFailed(
+            "the server's answer holds no choice", usage=usage, may_cost=usage is None
+        )
+    choice = choices[0]
+    message, reason = choice["message"], choice.get("finish_reason")
+    if message.get("refusal") or reason == "content_filter":
+        said = message.get("refusal") or "a content filter stopped the answer"
+        raise Refused(_one_line(said), usage=usage, may_cost=usage is None)
+    text = message.get("content")
+    if not text:
+        if reason == "length":
+            raise BadRequest(
+                "no answer within max_tokens; give more: the model may think first",
+                usage=usage,
+                may_cost=usage is None,
+            )
+        raise ServerFailed("the server's answer is empty", usage=usage, may_cost=usage is None)
+    if not isinstance(text, str):
+        raise TypeError("its content is no text")
+    logprobs = _read_logprobs(choice.get("logprobs"))
+    return Completion(text, str(reply.get("model") or ""), reason or "stop", usage, logprobs)
+
+
+def _read_logprobs(raw: Mapping[str, Any] | None) -> tuple[TokenLogprobs, ...] | None:
+    entries = None if raw is None else raw.get("content")
+    if entries is None:
         return None
     return tuple(
         TokenLogprobs(
-            token=entry.token,
-            logprob=entry.logprob,
-            top=tuple((other.token, other.logprob) for other in entry.top_logprobs or ()),
+            token=entry["token"],
+            logprob=float(entry["logprob"]),
+            top=tuple(
+                (other["token"], float(other["logprob"]))
+                for other in entry.get("top_logprobs") or ()
+            ),
         )
-        for entry in choice.logprobs.content
+        for entry in entries
     )
+
+
+def _read_constant(name: str) -> float:
+    if name == "-Infinity":
+        return LEAST_LOGPROB
+    raise ValueError(f"it holds {name}")
+
+
+def _unreadable(error: Exception, usage: Usage | None) -> ServerFailed:
+    said = _one_line(f"the server's answer cannot be read: {error}")
+    return ServerFailed(said, usage=usage, may_cost=usage is None)
 
 
 def _retry_after_s(error: openai.APIStatusError) -> float | None:
@@ -152,7 +272,7 @@ def _retry_after_s(error: openai.APIStatusError) -> float | None:
         seconds = float(text) if text is not None else -1.0
     except ValueError:
         return None
-    if seconds < 0:
+    if not 0 <= seconds < float("inf"):
         return None
     return seconds / 1000 if milliseconds is not None else seconds
 
@@ -160,4 +280,12 @@ def _retry_after_s(error: openai.APIStatusError) -> float | None:
 def _first_line(error: openai.APIStatusError) -> str:
     body = error.body
     text = body.get("message") if isinstance(body, dict) else None
-    return next(iter(str(text or error.message).strip().splitlines()), "nothing more")
+    return _one_line(str(text or error.message)) or "nothing more"
+
+
+def _without(api_key: str, text: str) -> str:
+    return text.replace(api_key, "…") if api_key else text
+
+
+def _one_line(text: str) -> str:
+    return next(iter(text.strip().splitlines()), "")

@@ -6,10 +6,10 @@ import asyncio
 import random
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from typing import Generic
 
 from neuron_explainer.errors import LLMError, RateLimited
-from neuron_explainer.llm.client import LLMClient
-from neuron_explainer.llm.messages import Completion, CompletionRequest
+from neuron_explainer.llm.client import A, Client, Q
 
 Sleep = Callable[[float], Awaitable[None]]
 
@@ -28,12 +28,15 @@ class RetryPolicy:
         return full * (1 - share / 2)
 
 
-class RetryingClient:
-    """Asks again after errors that may pass; the last error is raised as it is."""
+class RetryingClient(Generic[Q, A]):
+    """Asks again after errors that may pass; the last error is raised as it is.
+
+    It is wrapped around what counts money: each attempt is paid for by itself.
+    """
 
     def __init__(
         self,
-        client: LLMClient,
+        client: Client[Q, A],
         policy: RetryPolicy | None = None,
         *,
         rng: random.Random,
@@ -45,10 +48,10 @@ class RetryingClient:
         self._rng = rng
         self._sleep = sleep
 
-    async def complete(self, request: CompletionRequest) -> Completion:
+    async def ask(self, request: Q, /) -> A:
         for n_failed in range(1, self._policy.n_attempts + 1):
             try:
-                return await self._client.complete(request)
+                return await self._client.ask(request)
             except LLMError as error:
                 if not error.retryable or n_failed == self._policy.n_attempts:
                     raise

@@ -38,3 +38,4 @@ async def map_bounded(
     finally:
         for future in running:
             future.cancel()
+        await asyncio.gather(*running, return_exceptions=True)  # none is left behind

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from neuron_explainer.collector.memory import MemoryPlan
+from neuron_explainer.records.cost import UnitCost
 from neuron_explainer.stores.results import UnitResult
 
 
@@ -45,13 +46,36 @@ class UnitExplained:
 
 
 @dataclass(frozen=True, slots=True)
+class MoneySpent:
+    total: UnitCost
+    """Of all that the run has asked of language models."""
+
+
+@dataclass(frozen=True, slots=True)
+class Noted:
+    subject: str
+    """One word: what the line is about."""
+    text: str
+    """One line for a person."""
+
+
+@dataclass(frozen=True, slots=True)
 class ReportWritten:
     path: Path
     is_preview: bool = False
     is_final: bool = False
 
 
-Event = StageStarted | StageAdvanced | StageFinished | MemoryPlanned | UnitExplained | ReportWritten
+Event = (
+    StageStarted
+    | StageAdvanced
+    | StageFinished
+    | MemoryPlanned
+    | UnitExplained
+    | MoneySpent
+    | Noted
+    | ReportWritten
+)
 Listener = Callable[[Event], None]
 
 

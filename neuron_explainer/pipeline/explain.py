@@ -3,38 +3,53 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
-from neuron_explainer.errors import CannotExplain, UsageError
+from neuron_explainer.errors import AuthFailed, CannotExplain, LLMError
 from neuron_explainer.explainers.base import Explainer
-from neuron_explainer.explainers.token_lookup import TokenLookupExplainer
+from neuron_explainer.llm.budget import charged_to
 from neuron_explainer.pipeline.bounded import map_bounded
 from neuron_explainer.pipeline.events import (
     Listener,
+    MoneySpent,
     StageAdvanced,
     StageFinished,
     StageStarted,
     UnitExplained,
 )
-from neuron_explainer.pipeline.spec import RunSpec, fingerprint
+from neuron_explainer.pipeline.patience import Patience, failure_reason
+from neuron_explainer.pipeline.spec import fingerprint
 from neuron_explainer.pipeline.summary import summarize_run
+from neuron_explainer.records.cost import UnitCost
 from neuron_explainer.records.explanation import Explanation
-from neuron_explainer.records.neuron import NeuronId
-from neuron_explainer.records.score import ScoredSimulation
+from neuron_explainer.records.neuron import NeuronId, NeuronRecord
+from neuron_explainer.records.score import Candidate, ScoredSimulation
 from neuron_explainer.scoring.base import Scorer
-from neuron_explainer.scoring.simulation import SimulationScorer
-from neuron_explainer.simulators.base import Simulator
-from neuron_explainer.simulators.token_lookup import TokenLookupSimulator
+from neuron_explainer.scoring.selection import Selector, rank_explanations
 from neuron_explainer.stores.neuron_store import NeuronStore
 from neuron_explainer.stores.results import Results
 
 MAX_CONCURRENT = 16
-EXPLAINERS: Mapping[str, Callable[[NeuronStore], Explainer]] = {
-    "token_lookup": lambda store: TokenLookupExplainer(store.read_token_lookup)
-}
-SIMULATORS: Mapping[str, Callable[[], Simulator]] = {"token_lookup": TokenLookupSimulator}
+
+
+class UnitScorer(Scorer, Selector, Protocol):
+    """Scores, and helps to choose what is scored."""
+
+
+class Ledger(Protocol):
+    """What was asked of language models, kept from one start of a run to the next."""
+
+    def cost_of(self, purpose: str) -> UnitCost:
+        """Sums over what was charged to whatever begins so."""
+
+    def total(self) -> UnitCost:
+        """Sums over everything."""
+
+
+async def _close_nothing() -> None:
+    pass
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,12 +57,20 @@ class Method:
     """How a unit is explained and scored, and the choices behind it."""
 
     explainer: Explainer
-    scorer: Scorer
+    scorer: UnitScorer
     choices: Mapping[str, Any]
+    ledger: Ledger | None = None
+    """None: no language model is asked."""
+    close: Callable[[], Awaitable[None]] = _close_nothing
+    """Called once, when nothing more will be asked."""
 
     @property
     def fingerprint(self) -> str:
         return fingerprint(self.choices)
+
+    def purpose(self, neuron_id: NeuronId) -> str:
+        """What the requests of one unit are charged to."""
+        return f"{self.fingerprint}/{neuron_id}/"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,28 +80,10 @@ class Outcome:
     neuron_id: NeuronId
     explained: tuple[Explanation, ScoredSimulation] | None
     reason: str | None
-
-
-def require_known_method(spec: RunSpec) -> None:
-    """UsageError for an explainer or a simulator that is not known."""
-    for name, known, flag in (
-        (spec.explainer, EXPLAINERS, "--explainer"),
-        (spec.simulator, SIMULATORS, "--simulator"),
-    ):
-        if name not in known:
-            raise UsageError(f"{flag} {name!r} is not known; one of {', '.join(sorted(known))}")
-
-
-def make_method(spec: RunSpec, store: NeuronStore) -> Method:
-    """The explainer and scorer that a spec names; UsageError for a name that is not known."""
-    require_known_method(spec)
-    simulator = SIMULATORS[spec.simulator]()
-    choices = {"collection": store.manifest.fingerprint, **spec.choices("explain")}
-    return Method(
-        explainer=EXPLAINERS[spec.explainer](store),
-        scorer=SimulationScorer(simulator, spec.n_per_split, spec.n_resamples, spec.seed),
-        choices=choices,
-    )
+    candidates: tuple[Candidate, ...] = ()
+    """What the explanation was chosen from, where there were several."""
+    error: LLMError | None = None
+    """What kept the unit from an answer; it is tried again when the run goes on."""
 
 
 def explain(
@@ -90,47 +95,112 @@ def explain(
 ) -> None:
     """Explains the units that have no result of this method yet; each is written as it is done."""
     results.use_method(method.fingerprint, method.choices)
+
+    def pass_on(neuron_id: NeuronId) -> None:
+        listen(UnitExplained(results.unit(method.fingerprint, neuron_id)))
+        if method.ledger is not None:
+            listen(MoneySpent(method.ledger.total()))
+
+    _explain_all(method, store, results, neuron_ids, listen, "explain", pass_on)
+    listen(StageFinished("explain", summarize_run(results.units(method.fingerprint)).sentence()))
+
+
+def explain_baseline(
+    method: Method,
+    store: NeuronStore,
+    results: Results,
+    neuron_ids: Sequence[NeuronId],
+    listen: Listener,
+) -> None:
+    """The same without making the method the current one: what others are read beside."""
+    _explain_all(method, store, results, neuron_ids, listen, "baseline", lambda _: None)
+    summary = summarize_run(results.units(method.fingerprint)).sentence()
+    listen(StageFinished("baseline", f"token lookup table: {summary}"))
+
+
+def _explain_all(
+    method: Method,
+    store: NeuronStore,
+    results: Results,
+    neuron_ids: Sequence[NeuronId],
+    listen: Listener,
+    stage: str,
+    pass_on: Callable[[NeuronId], None],
+) -> None:
     finished = results.finished(method.fingerprint)
     waiting = [neuron_id for neuron_id in neuron_ids if neuron_id not in finished]
     n_before = len(neuron_ids) - len(waiting)
-    listen(StageStarted("explain", len(neuron_ids), "neurons"))
-    listen(StageAdvanced("explain", n_before))
+    listen(StageStarted(stage, len(neuron_ids), "neurons"))
+    listen(StageAdvanced(stage, n_before))
 
     async def write_all() -> None:
         n_done = n_before
-        async for outcome in explain_units(method, store, waiting):
-            _write(results, method, outcome)
-            n_done += 1
-            listen(UnitExplained(results.unit(method.fingerprint, outcome.neuron_id)))
-            listen(StageAdvanced("explain", n_done))
+        patience = Patience(has_seen_answers=n_before > 0)
+        try:
+            async for outcome in explain_units(method, store, waiting):
+                _write(results, method, outcome)
+                patience.note(outcome.error)
+                n_done += 1
+                pass_on(outcome.neuron_id)
+                listen(StageAdvanced(stage, n_done))
+        finally:
+            await method.close()
 
     asyncio.run(write_all())
-    listen(StageFinished("explain", summarize_run(results.units(method.fingerprint)).sentence()))
 
 
 async def explain_units(
     method: Method, store: NeuronStore, neuron_ids: Iterable[NeuronId]
 ) -> AsyncIterator[Outcome]:
-    """Outcomes as they come, a bounded number of units at a time."""
+    """Outcomes as they come, a bounded number of units at a time.
+
+    AuthFailed and BudgetExceeded end it: no other unit would fare better.
+    """
 
     async def explain_unit(neuron_id: NeuronId) -> Outcome:
+        charged_to.set(method.purpose(neuron_id))  # each unit is a task, with its own context
         record = store.read_neuron(neuron_id)
         try:
-            explanation = await method.explainer.explain(record)
+            explanation, candidates = await _choose(method, record)
+            scored = await method.scorer.score(explanation, record)
         except CannotExplain as error:
             return Outcome(neuron_id, None, error.reason)
-        scored = await method.scorer.score(explanation, record)
-        return Outcome(neuron_id, (explanation, scored), None)
+        except AuthFailed:
+            raise
+        except LLMError as error:
+            return Outcome(neuron_id, None, failure_reason(error), error=error)
+        return Outcome(neuron_id, (explanation, scored), None, candidates)
 
     async for outcome in map_bounded(explain_unit, neuron_ids, MAX_CONCURRENT):
         yield outcome
 
 
+async def _choose(
+    method: Method, record: NeuronRecord
+) -> tuple[Explanation, tuple[Candidate, ...]]:
+    """The explanation to score, and what it was chosen from if there was a choice."""
+    explanations = await method.explainer.explain(record)
+    if len(explanations) == 1:
+        return explanations[0], ()
+    candidates = await rank_explanations(explanations, method.scorer, record)
+    return candidates[0].explanation, candidates
+
+
 def _write(results: Results, method: Method, outcome: Outcome) -> None:
+    ledger = method.ledger
+    cost = None if ledger is None else ledger.cost_of(method.purpose(outcome.neuron_id))
     if outcome.explained is None:
         assert outcome.reason is not None
         results.add_unexplained(
-            method.fingerprint, outcome.neuron_id, method.explainer.name, outcome.reason
+            method.fingerprint,
+            outcome.neuron_id,
+            method.explainer.name,
+            outcome.reason,
+            is_final=outcome.error is None,
+            cost=cost,
         )
     else:
-        results.add_explained(method.fingerprint, *outcome.explained)
+        explanation, scored = outcome.explained
+        results.add_explained(
+            method.fingerprint, explanation, scored, candidates=outcome.candidates, cost=cost
+        )

@@ -4,6 +4,8 @@ run.json          the choices of the collection, resolved; a folder is never mix
 store/            stores/neuron_store.py
 shards/03-of-16/  a run folder of its own for each shard, until they are merged
 results.sqlite    stores/results.py
+responses.sqlite  answers of language models, so that none is paid for twice
+spending.sqlite   what was asked of them, and what it cost
 report.html       viewer/report.py
 .preview/         a run of its own on a little of the text, while the real one is collected
 .lock             held by the one process that writes
@@ -45,6 +47,14 @@ class RunFolder:
     @property
     def results(self) -> Path:
         return self.path / "results.sqlite"
+
+    @property
+    def responses(self) -> Path:
+        return self.path / "responses.sqlite"
+
+    @property
+    def spending(self) -> Path:
+        return self.path / "spending.sqlite"
 
     @property
     def report(self) -> Path:
@@ -111,6 +121,9 @@ class RunFolder:
 
     def clear(self) -> None:
         """Removes what a run made, and nothing else that may lie in the folder.
+
+        The answers of language models stay: they are the same for the same question, and were
+        paid for.
 
         StoreError when there is a `store` that no run made.
         """

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import shutil
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 
+from neuron_explainer.errors import UsageError
 from neuron_explainer.pipeline.collect import (
     Material,
     collect,
@@ -14,17 +16,27 @@ from neuron_explainer.pipeline.collect import (
     open_material,
     resolve_choices,
 )
+from neuron_explainer.pipeline.estimate import Estimate
 from neuron_explainer.pipeline.events import (
     Event,
     Listener,
+    Noted,
     ReportWritten,
     StageAdvanced,
     StageStarted,
     UnitExplained,
 )
-from neuron_explainer.pipeline.explain import explain, make_method, require_known_method
+from neuron_explainer.pipeline.explain import explain, explain_baseline
 from neuron_explainer.pipeline.folder import RunFolder
+from neuron_explainer.pipeline.methods import baseline_spec, check_method
+from neuron_explainer.pipeline.opening import (
+    OpenMethod,
+    estimate_method,
+    make_lookup,
+    open_method,
+)
 from neuron_explainer.pipeline.spec import RunSpec, choose_neurons, parse_layers, parse_shard
+from neuron_explainer.records.neuron import NeuronId
 from neuron_explainer.stores.neuron_store import NeuronStore, holds_store
 from neuron_explainer.stores.results import Results
 from neuron_explainer.subject.model import Subject
@@ -48,8 +60,9 @@ def run(spec: RunSpec, folder: RunFolder, listen: Listener) -> None:
         n_preview = preview_tokens(material.subject)
         is_begun = holds_store(folder.store) or folder.report.exists()
         if not is_begun and spec.n_tokens > 2 * n_preview:
-            preview(spec, n_preview, material, folder, listen)
+            preview(baseline_spec(spec), n_preview, material, folder, listen)
         store = collect(spec, material, folder, listen)
+        del material  # a language model may need its room
         shutil.rmtree(folder.preview.path, ignore_errors=True)
         _explain_and_report(spec, store, folder, _Refreshing(folder, listen))
 
@@ -79,6 +92,28 @@ def run_explain(spec: RunSpec, folder: RunFolder, listen: Listener) -> None:
         _explain_and_report(replace(spec, seed=seed), store, folder, listen)
 
 
+def estimate_run(spec: RunSpec, folder: RunFolder) -> Estimate:
+    """What the explain stage would ask of language models; nothing is asked and nothing written.
+
+    Over the collection in the folder; without one, for typical text.
+    """
+    check_method(spec)
+    if not holds_store(folder.store):
+        n_units = spec.neurons_wanted
+        if n_units is not None and n_units.isdecimal():
+            return estimate_method(spec, None, int(n_units))
+        if n_units is not None:
+            return estimate_method(spec, None, len(n_units.split(",")))
+        raise UsageError(
+            "how many neurons there are is known once they are collected; give --neurons"
+        )
+    store = NeuronStore(folder.store)
+    manifest = store.manifest
+    seed = (folder.read_choices() or {}).get("seed", spec.seed)
+    neuron_ids = choose_neurons(spec.neurons_wanted, manifest.layers, manifest.n_units, seed)
+    return estimate_method(spec, store, neuron_ids)
+
+
 def report(folder: RunFolder, source: RunFolder | None = None, notice: str | None = None) -> None:
     """Writes the page of `folder` from the store and results of `source`, by default its own."""
     source = source or folder
@@ -104,7 +139,7 @@ def preview(
         n_a_band=1,  # few windows: those in a band are no random windows
         max_a_document=min(spec.max_a_document or PREVIEW_WINDOWS_A_DOCUMENT,
                            PREVIEW_WINDOWS_A_DOCUMENT),
-        neurons=spec.neurons or str(PREVIEW_NEURONS),
+        neurons=spec.neurons_wanted or str(PREVIEW_NEURONS),
     )  # fmt: skip
 
     def pass_on(event: Event) -> None:
@@ -127,12 +162,12 @@ def preview(
 
 def _start(spec: RunSpec, folder: RunFolder) -> Material:
     """Opens everything and checks every choice; only then is a fresh folder cleared."""
-    require_known_method(spec)
+    check_method(spec)
     material = open_material(spec)
     subject = material.subject
     resolve_choices(spec, material)
     layers = parse_layers(spec.layers, subject.n_layers)
-    choose_neurons(spec.neurons, layers, subject.d_mlp, spec.seed)
+    choose_neurons(spec.neurons_wanted, layers, subject.d_mlp, spec.seed)
     if folder.fresh:
         folder.clear()
     return material
@@ -166,7 +201,34 @@ def _explain_and_report(
 
 def _explain(spec: RunSpec, store: NeuronStore, folder: RunFolder, listen: Listener) -> None:
     manifest = store.manifest
-    neuron_ids = choose_neurons(spec.neurons, manifest.layers, manifest.n_units, spec.seed)
-    method = make_method(spec, store)
+    neuron_ids = choose_neurons(spec.neurons_wanted, manifest.layers, manifest.n_units, spec.seed)
+    lookup = make_lookup(spec, store)
     with Results(folder.results) as results:
-        explain(method, store, results, neuron_ids, listen)
+        if not spec.asks_models:
+            explain(lookup, store, results, neuron_ids, listen)
+            return
+        explain_baseline(lookup, store, results, neuron_ids, listen)
+        with open_method(spec, store, folder, lookup.fingerprint) as opened:
+            finished = results.finished(opened.method.fingerprint)
+            waiting = [neuron_id for neuron_id in neuron_ids if neuron_id not in finished]
+            _announce(spec, opened, store, waiting, listen)
+            explain(opened.method, store, results, neuron_ids, listen)
+            uncounted = opened.models.uncounted()
+    if uncounted.n_requests:
+        listen(Noted("cost", f"{uncounted.n_requests:,} more requests got no answer; the servers "
+                     f"may have charged for them: {uncounted.sentence()} at most"))  # fmt: skip
+
+
+def _announce(
+    spec: RunSpec,
+    opened: OpenMethod,
+    store: NeuronStore,
+    waiting: Sequence[NeuronId],
+    listen: Listener,
+) -> None:
+    """How it is done and what it will take, before it starts."""
+    listen(Noted("simulation", opened.simulator.name))
+    if waiting:
+        speeds = opened.models.measure_speeds()
+        rest = estimate_method(spec, store, waiting, opened.simulation, speeds)
+        listen(Noted("estimate", rest.sentence()))

@@ -13,12 +13,23 @@ from typing import Any, TypeVar
 from neuron_explainer.collector.plans import MIN_INTERVAL_S, CollectPlan, Cut, Shard, WindowPlan
 from neuron_explainer.errors import UnitNotFound, UsageError
 from neuron_explainer.records.neuron import NeuronId
+from neuron_explainer.records.scale import CalibrationKind
 from neuron_explainer.records.splits import RANDOM_SPLITS, TOP_SPLITS
 
 COLLECT = "collect"
 EXPLAIN = "explain"
+ASK = "ask"
+"""Stage of the choices that matter where a language model explains or simulates."""
+REACH = "reach"
+"""Stage of the choices that say how a language model is reached, and change no result."""
 WHERE = "where"
 """Stage of the choices that say where to run, or for which units, and change no unit's result."""
+TOKEN_LOOKUP = "token_lookup"
+SAME_MODEL = "auto"
+"""A simulator that is the explainer's model."""
+ALL_NEURONS = "all"
+N_ASKED = 50
+"""Neurons that language models are asked about when none are named: each costs many requests."""
 FLAGS = {"n_tokens": "--tokens", "cut": "--windows"}
 """Flags that are not the field's name."""
 
@@ -40,7 +51,10 @@ class RunSpec:
     )
     layers: str | None = _choice(None, COLLECT, "Layers, such as 0,2-5; all when not given.")
     neurons: str | None = _choice(
-        None, WHERE, "How many, drawn at random, or a list such as 0:3,2:417; all when not given."
+        None,
+        WHERE,
+        "How many, drawn at random, a list such as 0:3,2:417, or all; all when not given, 50 where "
+        "language models are asked.",
     )
     n_tokens: int = _choice(1_500_000, COLLECT, "Tokens of text to read.")
     seed: int = _choice(0, COLLECT, "Decides every random choice.")
@@ -92,10 +106,63 @@ class RunSpec:
     n_random: int = _choice(32, COLLECT, "Random windows, shared by all neurons.")
     n_boundary_windows: int = _choice(2048, COLLECT, "Fit windows that the bands are made from.")
     token_means_gb: float = _choice(2.0, COLLECT, "Memory for token means; the rest share one.")
-    explainer: str = _choice("token_lookup", EXPLAIN, "What writes the explanations.")
-    simulator: str = _choice("token_lookup", EXPLAIN, "What predicts activations from them.")
+    explainer: str = _choice(
+        TOKEN_LOOKUP, EXPLAIN, "What writes the explanations: token_lookup, openai:MODEL, hf:MODEL."
+    )
+    simulator: str = _choice(
+        TOKEN_LOOKUP,
+        EXPLAIN,
+        "What predicts activations from them: token_lookup, openai:MODEL, hf:MODEL, or auto: the "
+        "explainer's model.",
+    )
     n_per_split: int = _choice(5, EXPLAIN, "Top windows to score on, and as many random ones.")
     n_resamples: int = _choice(200, EXPLAIN, "Bootstrap resamples of the interval.")
+    calibration: CalibrationKind = _choice(  # noqa: RUF009 - a field, as the others
+        CalibrationKind.LINEAR, EXPLAIN, "Map to raw activations, fitted on the calibration split."
+    )
+    max_missing_share: float = _choice(
+        0.1, EXPLAIN, "No score where more of the tokens than this have no prediction."
+    )
+    explainer_prompt: str = _choice("token_activation", ASK, "How the explainer is shown a neuron.")
+    n_explanations: int = _choice(
+        1, ASK, "Explanations a neuron; the best on the calibration split is scored."
+    )
+    explainer_context: int = _choice(8192, ASK, "Tokens that the explainer's prompt may have.")
+    simulation: str = _choice(
+        "auto",
+        ASK,
+        "all_at_once, streaming, structured, one_at_a_time, distilled, or auto: the best that the "
+        "simulator's server offers.",
+    )
+    simulator_context: int | None = _choice(
+        None, ASK, "Tokens that the simulator's prompt may have; what the model says, or 8192."
+    )
+    simulator_tokenizer: str | None = _choice(
+        None, ASK, "Tokenizer of a server's model, for all_at_once: a hub id or a local folder."
+    )
+    reasoning_effort: str | None = _choice(None, ASK, "Of reasoning models: low, medium, high.")
+    model_dtype: str = _choice(
+        "auto", ASK, "Of hf:… models that are asked; the checkpoint's own when not given."
+    )
+    base_url: str | None = _choice(
+        None, REACH, "Server of openai:… models, such as http://localhost:11434/v1."
+    )
+    simulator_base_url: str | None = _choice(
+        None, REACH, "The simulator's server, where it is another one."
+    )
+    api_key_env: str = _choice("OPENAI_API_KEY", REACH, "Environment variable that holds the key.")
+    requests_a_minute: int = _choice(500, REACH, "Most requests a minute, of all kinds together.")
+    tokens_a_minute: int | None = _choice(
+        None, REACH, "Most tokens a minute; no limit if not given."
+    )
+    max_in_flight: int = _choice(128, REACH, "Most requests under way; adapts below it by itself.")
+    timeout_s: float = _choice(120.0, REACH, "Seconds to wait for an answer.")
+    budget_usd: float | None = _choice(None, REACH, "Stop before more than this is spent.")
+    prices: str | None = _choice(None, REACH, "A file of prices beside those that are known.")
+    cache: str | None = _choice(
+        None, REACH, "File of answers to share between runs; the run folder's own if not given."
+    )
+    batch_size: int = _choice(16, REACH, "Windows that a local simulator predicts at once.")
 
     def __post_init__(self) -> None:
         at_least = {"n_tokens": 1, "n_ctx": 2, "block_size": 1, "top_k": 1, "n_a_band": 1,
@@ -123,8 +190,39 @@ class RunSpec:
             raise UsageError(f"--checkpoint-s must be a time, not {self.checkpoint_s}")
         if self.memory_gb is not None and not 0 < self.memory_gb < float("inf"):
             raise UsageError(f"--memory-gb must be a size, not {self.memory_gb}")
+        self._check_asking()
         if not 0 < self.fit_share < 1:
             raise UsageError(f"--fit-share must lie between 0 and 1, not {self.fit_share}")
+
+    def _check_asking(self) -> None:
+        """UsageError for choices about language models that cannot be meant."""
+        for name in ("n_explanations", "requests_a_minute", "tokens_a_minute", "max_in_flight",
+                     "batch_size", "explainer_context", "simulator_context"):  # fmt: skip
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise UsageError(f"{flag_of(name)} must be at least 1, not {value}")
+        if not 0 <= self.max_missing_share < 1:
+            raise UsageError(
+                f"--max-missing-share must lie between 0 and 1, not {self.max_missing_share}"
+            )
+        if self.budget_usd is not None and not 0 <= self.budget_usd < float("inf"):
+            raise UsageError(f"--budget-usd must be a sum of money, not {self.budget_usd}")
+        if not 0 < self.timeout_s < float("inf"):
+            raise UsageError(f"--timeout-s must be a time, not {self.timeout_s}")
+        if self.simulator == SAME_MODEL and self.explainer == TOKEN_LOOKUP:
+            raise UsageError("--simulator auto is the explainer's model; name one with --explainer")
+
+    @property
+    def asks_models(self) -> bool:
+        """Whether a language model explains or simulates."""
+        return {self.explainer, self.simulator} != {TOKEN_LOOKUP}
+
+    @property
+    def neurons_wanted(self) -> str | None:
+        """`neurons`, or what it is when not given; None: all."""
+        if self.neurons is None and self.asks_models:
+            return str(N_ASKED)
+        return None if self.neurons == ALL_NEURONS else self.neurons
 
     @property
     def window_plan(self) -> WindowPlan:
@@ -206,7 +304,7 @@ def choose_neurons(
     if text is None:
         return everyone
     if not text.strip().isdecimal() or int(text) < 1:
-        raise UsageError(f"--neurons {text!r}: write a number, or a list such as 0:3,2:417")
+        raise UsageError(f"--neurons {text!r}: write a number, all, or a list such as 0:3,2:417")
     return everyone[: int(text)]
 
 

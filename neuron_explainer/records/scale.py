@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from enum import StrEnum
 
 MAX_NORMALIZED_ACTIVATION = 10
@@ -18,6 +18,14 @@ class ActivationScale(StrEnum):
     """0 to 10, relative to the unit's maximum."""
 
 
+class CalibrationKind(StrEnum):
+    """How simulated activations become raw ones (Bills et al. 2023, `calibrated_simulator.py`)."""
+
+    NONE = "none"
+    LINEAR = "linear"
+    PERCENTILE = "percentile"
+
+
 def normalize_activations(activations: Sequence[float], max_activation: float) -> list[int]:
     """Raw activations -> integers 0..10: min(10, floor(10·relu(x)/max)); all 0 if max ≤ 0.
 
@@ -29,6 +37,6 @@ def normalize_activations(activations: Sequence[float], max_activation: float) -
     return [min(top, math.floor(top * max(x, 0.0) / max_activation)) for x in activations]
 
 
-def denormalize_activations(normalized: Iterable[float], max_activation: float) -> list[float]:
-    """0..10 -> raw: the value in the same units as `max_activation`."""
-    return [x / MAX_NORMALIZED_ACTIVATION * max_activation for x in normalized]
+def raw_unit(scale: ActivationScale, max_activation: float) -> float:
+    """What 1 on a scale is in raw activation, for a unit with that maximum."""
+    return 1.0 if scale is ActivationScale.NEURON else max_activation / MAX_NORMALIZED_ACTIVATION

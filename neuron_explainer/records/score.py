@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from neuron_explainer.records.explanation import Explanation
 from neuron_explainer.records.simulation import SequenceSimulation
 
 TOP_AND_RANDOM = "top_and_random"
@@ -42,6 +43,15 @@ class Score:
 def reason_kind(reason: str) -> str:
     """What a reason is counted under: its part before the first colon."""
     return reason.partition(":")[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """One of several explanations of a unit, and how well it does where the choice is made."""
+
+    explanation: Explanation
+    score: Score
+    """On the calibration split."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,8 +4,9 @@ Bills et al. 2023, `scoring.py`:
 1. Simulate the windows of the `valid` split, five top and five random ones.
 2. ρ over all their tokens is the score (top-and-random); the top and the random windows alone
    give two more, and each window one of its own.
-3. Fit a line from simulated to real activations on the `calibration` split (the paper fits it on
-   the scored windows themselves, which flatters); the errors left give the other two scores.
+3. Fit a map from simulated to real activations on the `calibration` split, by default a line (the
+   paper fits it on the scored windows themselves, which flatters); the errors left give the other
+   two scores.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import numpy as np
 from neuron_explainer.errors import CannotSimulate
 from neuron_explainer.records.explanation import Explanation
 from neuron_explainer.records.neuron import DEAD_UNIT, ActivationRecord, NeuronRecord
+from neuron_explainer.records.scale import CalibrationKind, raw_unit
 from neuron_explainer.records.score import (
     ABSOLUTE_DEV_EXPLAINED,
     EXPLAINED_VARIANCE,
@@ -35,7 +37,7 @@ from neuron_explainer.records.splits import Split, SplitRecords, split_records
 from neuron_explainer.scoring.metrics import Metric, measure
 from neuron_explainer.scoring.uncertainty import WindowPair, bootstrap_interval
 from neuron_explainer.simulators.base import Simulator
-from neuron_explainer.simulators.calibration import LinearCalibration
+from neuron_explainer.simulators.calibration import Calibration, fit_calibration
 
 METRIC_BY_NAME: Mapping[str, Metric] = {
     TOP_AND_RANDOM: Metric.EV_CORRELATION,
@@ -62,7 +64,27 @@ class SimulationScorer:
     max_missing_share: float = 0.1
     """A score of windows with a larger share of unpredicted tokens than this has no value."""
 
+    calibration: CalibrationKind = CalibrationKind.LINEAR
+    """Goes before the two scores that compare magnitudes; the correlations are without it."""
+
     name = "simulation"
+
+    async def selection_score(self, explanation: Explanation, record: NeuronRecord) -> Score:
+        """The correlation over the calibration split's windows, to choose an explanation by.
+
+        What is chosen is then scored on the valid split, which had no part in the choice.
+        """
+        calibration = split_records(record, Split.CALIBRATION, self.n_per_split)
+        reason = (
+            DEAD_UNIT if record.is_dead else self._too_few_reason((Split.CALIBRATION, calibration))
+        )
+        if reason is not None:
+            return _without_value(Metric.EV_CORRELATION, reason)
+        try:
+            windows = await self._simulate(explanation, [*calibration.top, *calibration.random])
+        except CannotSimulate as error:
+            return _without_value(Metric.EV_CORRELATION, error.reason)
+        return self._measure(Metric.EV_CORRELATION, windows)
 
     async def score(self, explanation: Explanation, record: NeuronRecord) -> ScoredSimulation:
         """The scores of METRIC_BY_NAME, and one a window of the valid split.
@@ -73,7 +95,8 @@ class SimulationScorer:
         """
         valid = split_records(record, Split.VALID, self.n_per_split)
         calibration = split_records(record, Split.CALIBRATION, self.n_per_split)
-        reason = DEAD_UNIT if record.is_dead else self._too_few_reason(calibration, valid)
+        splits = ((Split.VALID, valid), (Split.CALIBRATION, calibration))
+        reason = DEAD_UNIT if record.is_dead else self._too_few_reason(*splits)
         if reason is not None:
             return self._unscored(reason)
         try:
@@ -90,6 +113,7 @@ class SimulationScorer:
                 calibration=simulated[: 2 * n],
                 top=simulated[2 * n : 3 * n],
                 random=simulated[3 * n :],
+                max_activation=record.max_activation,
                 seeds=(self.seed, record.neuron_id.layer_index, record.neuron_id.neuron_index),
             ),
             windows=tuple(
@@ -118,12 +142,13 @@ class SimulationScorer:
         calibration: Sequence[_Window],
         top: Sequence[_Window],
         random: Sequence[_Window],
+        max_activation: float,
         seeds: tuple[int, int, int],
     ) -> dict[str, Score]:
         strata = {TOP_AND_RANDOM: (top, random), RANDOM_ONLY: (random,), TOP_ONLY: (top,)}
         return {
             **{name: self._correlation(strata[name], seeds) for name in strata},
-            **self._calibrated_scores(calibration, [*top, *random]),
+            **self._calibrated_scores(calibration, [*top, *random], max_activation),
         }
 
     def _correlation(
@@ -142,13 +167,18 @@ class SimulationScorer:
         return replace(score, low=interval.low, high=interval.high)
 
     def _calibrated_scores(
-        self, calibration: Sequence[_Window], valid: Sequence[_Window]
+        self, calibration: Sequence[_Window], valid: Sequence[_Window], max_activation: float
     ) -> dict[str, Score]:
         reason = self._missing_reason(calibration, "calibration")
         if reason is None:
             fit_on = _concatenate(calibration)
-            line = LinearCalibration.fit(fit_on.simulated, fit_on.real)
-            scores = [self._measure(metric, valid, line) for metric in CALIBRATED_METRICS]
+            calibrated = fit_calibration(
+                self.calibration,
+                fit_on.simulated,
+                fit_on.real,
+                raw_unit(calibration[0].simulation.scale, max_activation),
+            )
+            scores = [self._measure(metric, valid, calibrated) for metric in CALIBRATED_METRICS]
         else:
             scores = [_without_value(metric, reason) for metric in CALIBRATED_METRICS]
         return {score.metric: score for score in scores}
@@ -162,7 +192,7 @@ class SimulationScorer:
         )
 
     def _measure(
-        self, metric: Metric, windows: Sequence[_Window], line: LinearCalibration | None = None
+        self, metric: Metric, windows: Sequence[_Window], calibration: Calibration | None = None
     ) -> Score:
         """One score over all tokens of the windows that have a prediction."""
         reason = self._missing_reason(windows, "scored")
@@ -170,7 +200,7 @@ class SimulationScorer:
             return _without_value(metric, reason)
         real, simulated = _concatenate(windows)
         value, undefined, n_tokens = measure(
-            metric, real, simulated if line is None else line.apply(simulated)
+            metric, real, simulated if calibration is None else calibration.apply(simulated)
         )
         return Score(metric.value, value, n_tokens, reason=undefined and undefined.value)
 
@@ -182,9 +212,9 @@ class SimulationScorer:
             return None
         return f"too many missing predictions: {n_missing} of {n_tokens} {which} tokens"
 
-    def _too_few_reason(self, calibration: SplitRecords, valid: SplitRecords) -> str | None:
+    def _too_few_reason(self, *splits: tuple[Split, SplitRecords]) -> str | None:
         n = self.n_per_split
-        for split, records in ((Split.VALID, valid), (Split.CALIBRATION, calibration)):
+        for split, records in splits:
             if len(records.top) < n or len(records.random) < n:
                 return (
                     f"too few windows: {len(records.top)} top and {len(records.random)} random "

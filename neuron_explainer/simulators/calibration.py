@@ -12,7 +12,7 @@ from typing import NamedTuple, Protocol, Self, TypeAlias
 
 import numpy as np
 
-from neuron_explainer.records.scale import ActivationScale
+from neuron_explainer.records.scale import ActivationScale, CalibrationKind
 from neuron_explainer.records.simulation import SequenceSimulation
 from neuron_explainer.simulators.spread import FloatArray, measure_spread
 
@@ -83,6 +83,35 @@ class PercentileCalibration:
 
     def apply(self, simulated: FloatArray) -> FloatArray:
         return np.interp(simulated, self.simulated, self.real)
+
+
+@dataclass(frozen=True, slots=True)
+class ScaleOnly:
+    """No calibration: normalized predictions become raw by the unit's maximum, raw ones stay."""
+
+    factor: float
+
+    def apply(self, simulated: FloatArray) -> FloatArray:
+        return self.factor * simulated
+
+
+def fit_calibration(
+    kind: CalibrationKind,
+    simulated: Predictions,
+    real: Sequence[float] | FloatArray,
+    raw_factor: float,
+) -> Calibration:
+    """The map that `kind` means; raw_factor: one simulated unit, in raw activation.
+
+    ValueError as for the linear fit, which `none` does not need.
+    """
+    match kind:
+        case CalibrationKind.NONE:
+            return ScaleOnly(raw_factor)
+        case CalibrationKind.LINEAR:
+            return LinearCalibration.fit(simulated, real)
+        case CalibrationKind.PERCENTILE:
+            return PercentileCalibration.fit(simulated, real)
 
 
 def calibrate_simulation(

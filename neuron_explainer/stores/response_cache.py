@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import sqlite3
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from neuron_explainer.errors import StoreError
+from neuron_explainer.stores.sqlite_file import SqliteFile
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS responses (
@@ -20,18 +19,10 @@ CREATE TABLE IF NOT EXISTS responses (
 
 
 class SqliteResponseCache:
-    """One file that several runs may share; each answer is on disk before it is used."""
+    """One file that several runs may share; each answer is in it before it is used."""
 
     def __init__(self, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._path = path
-        try:
-            self._connection = sqlite3.connect(path, isolation_level=None, timeout=30)
-            self._connection.execute("PRAGMA journal_mode = WAL")
-            self._connection.execute("PRAGMA synchronous = NORMAL")
-            self._connection.execute(SCHEMA)
-        except sqlite3.Error as error:
-            raise self._unusable(error) from error
+        self._file = SqliteFile(path, SCHEMA)
 
     def __enter__(self) -> Self:
         return self
@@ -42,27 +33,14 @@ class SqliteResponseCache:
         error: BaseException | None,
         at: TracebackType | None,
     ) -> None:
-        self._connection.close()
+        self._file.close()
 
     def read(self, key: str) -> str | None:
         """None when there is none."""
-        try:
-            row = self._connection.execute(
-                "SELECT response FROM responses WHERE key = ?", (key,)
-            ).fetchone()
-        except sqlite3.Error as error:
-            raise self._unusable(error) from error
-        return None if row is None else str(row[0])
+        rows = self._file.execute("SELECT response FROM responses WHERE key = ?", (key,))
+        return str(rows[0][0]) if rows else None
 
     def write(self, key: str, response: str) -> None:
         """Kept from now on; the first one written for a key stays."""
         now = datetime.now(UTC).isoformat(timespec="seconds")
-        try:
-            self._connection.execute(
-                "INSERT OR IGNORE INTO responses VALUES (?, ?, ?)", (key, response, now)
-            )
-        except sqlite3.Error as error:
-            raise self._unusable(error) from error
-
-    def _unusable(self, error: sqlite3.Error) -> StoreError:
-        return StoreError(f"{self._path}: {error}; free some space, or move the file away")
+        self._file.execute("INSERT OR IGNORE INTO responses VALUES (?, ?, ?)", (key, response, now))

@@ -1,12 +1,8 @@
 """Explanations and their scores in sqlite: appended, never overwritten; one writer.
 
-    methods          each use of a way to explain and score, with its choices; the newest is current
-    explanations     a claim about a unit, or the reason there is none
-    scores           every metric of one scorer and simulator over one explanation
-    scored_windows   what was simulated and what is true, window by window (zlib'ed JSON)
-
-Every row names the fingerprint of the choices that made it. One unit's rows are one transaction:
-after a kill a unit is there with all its scores, or not at all.
+The tables are those of `results_schema.py`. One unit's rows are one transaction: after a kill a
+unit is there with all its scores, or not at all. Only a failure that may pass is not kept for
+ever: what comes of the unit later takes its place.
 """
 
 from __future__ import annotations
@@ -15,7 +11,7 @@ import json
 import os
 import sqlite3
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -24,63 +20,25 @@ from types import TracebackType
 from typing import Any, Self
 
 from neuron_explainer.errors import StoreError
+from neuron_explainer.records.cost import UnitCost
 from neuron_explainer.records.explanation import Explanation
 from neuron_explainer.records.neuron import NeuronId
-from neuron_explainer.records.scale import ActivationScale
-from neuron_explainer.records.score import Score, ScoredSimulation, ScoredWindow
-from neuron_explainer.records.simulation import SequenceSimulation
-
-SCHEMA = """
-CREATE TABLE IF NOT EXISTS methods (
-    id INTEGER PRIMARY KEY,
-    fingerprint TEXT NOT NULL,
-    choices TEXT NOT NULL,
-    used_at TEXT NOT NULL
-);
-CREATE TABLE IF NOT EXISTS explanations (
-    id INTEGER PRIMARY KEY,
-    fingerprint TEXT NOT NULL,
-    layer_index INTEGER NOT NULL,
-    neuron_index INTEGER NOT NULL,
-    explainer TEXT NOT NULL,
-    model TEXT,
-    prompt_version TEXT,
-    text TEXT,
-    reason TEXT,
-    created_at TEXT NOT NULL,
-    CHECK ((text IS NULL) <> (reason IS NULL))
-);
-CREATE INDEX IF NOT EXISTS explanations_by_unit
-    ON explanations (fingerprint, layer_index, neuron_index);
-CREATE TABLE IF NOT EXISTS scores (
-    explanation_id INTEGER NOT NULL REFERENCES explanations (id),
-    scorer TEXT NOT NULL,
-    simulator TEXT NOT NULL,
-    name TEXT NOT NULL,
-    metric TEXT NOT NULL,
-    is_headline INTEGER NOT NULL,
-    value REAL,
-    n_tokens INTEGER NOT NULL,
-    low REAL,
-    high REAL,
-    reason TEXT,
-    PRIMARY KEY (explanation_id, scorer, simulator, name),
-    CHECK ((value IS NULL) <> (reason IS NULL))
-);
-CREATE TABLE IF NOT EXISTS scored_windows (
-    explanation_id INTEGER NOT NULL REFERENCES explanations (id),
-    scorer TEXT NOT NULL,
-    simulator TEXT NOT NULL,
-    windows BLOB NOT NULL,
-    PRIMARY KEY (explanation_id, scorer, simulator)
-);
-"""
-
+from neuron_explainer.records.score import Candidate, Score, ScoredSimulation, ScoredWindow
+from neuron_explainer.stores.migrations import migrate, version_of
+from neuron_explainer.stores.results_schema import CHANGES
+from neuron_explainer.stores.scored_windows import pack_windows, unpack_windows
 
 OF_THE_DISK = (
     "SQLITE_FULL", "SQLITE_IOERR", "SQLITE_CANTOPEN", "SQLITE_READONLY", "SQLITE_BUSY"
 )  # fmt: skip
 """sqlite's errors that say nothing of what is in the file."""
+BASELINE = "baseline"
+"""Among a method's choices: the fingerprint of the method it is read beside."""
+BASELINE_LABEL = "baseline_label"
+"""Among a method's choices: what people call that method."""
+LOOKUP_LABEL = "token lookup table"
+"""What it is called when it is not said."""
+UNFINISHED = "fingerprint = ? AND layer_index = ? AND neuron_index = ? AND NOT is_final"
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,10 +56,20 @@ class UnitResult:
     """Name of the score to report."""
     simulator: str | None
     """What predicted the activations."""
+    model: str | None = None
+    """Language model that wrote the explanation; None: none did."""
+    prompt_version: str | None = None
+    cost: UnitCost | None = None
+    """None: no language model was asked."""
 
     @property
     def score(self) -> Score | None:
         return None if self.headline is None else self.scores[self.headline]
+
+    @property
+    def made_by(self) -> str:
+        """`token_lookup`, or `summary by hf:model`."""
+        return self.explainer if self.model is None else f"{self.explainer} by {self.model}"
 
     @property
     def unscored_reason(self) -> str | None:
@@ -128,8 +96,13 @@ class Results:
             if not read_only:
                 self._connection.execute("PRAGMA journal_mode = WAL")
                 self._connection.execute("PRAGMA synchronous = NORMAL")
-                self._connection.executescript(SCHEMA)
-            self._connection.execute("SELECT id FROM explanations LIMIT 1")  # opens the file
+                migrate(self._connection, CHANGES)
+            is_old = version_of(self._connection) < len(CHANGES)  # opens the file
+        if is_old:
+            self._connection.close()
+            raise StoreError(
+                f"{path} is of an earlier version; run `explain` to bring it up to date"
+            )
 
     def __enter__(self) -> Self:
         return self
@@ -142,6 +115,10 @@ class Results:
     ) -> None:
         self._connection.close()
 
+    @property
+    def path(self) -> Path:
+        return self._path
+
     def use_method(self, fingerprint: str, choices: Mapping[str, Any]) -> None:
         """Makes a method the current one: what readers show when they are not told which."""
         with self._transaction():
@@ -151,7 +128,13 @@ class Results:
             )
 
     def add_explained(
-        self, fingerprint: str, explanation: Explanation, scored: ScoredSimulation
+        self,
+        fingerprint: str,
+        explanation: Explanation,
+        scored: ScoredSimulation,
+        *,
+        candidates: Sequence[Candidate] = (),
+        cost: UnitCost | None = None,
     ) -> None:
         """One unit's explanation with everything that was scored of it, in one transaction."""
         with self._transaction():
@@ -172,19 +155,40 @@ class Results:
             )  # fmt: skip
             self._connection.execute(
                 "INSERT INTO scored_windows VALUES (?, ?, ?, ?)",
-                (*key, _pack_windows(scored.windows)),
+                (*key, pack_windows(scored.windows)),
             )
+            self._connection.executemany(
+                "INSERT INTO candidates VALUES (?, ?, ?, ?, ?, ?, ?)",
+                [
+                    (explanation_id, number, c.explanation.text, c.score.metric, c.score.value,
+                     c.score.n_tokens, c.score.reason)
+                    for number, c in enumerate(candidates)
+                ],
+            )  # fmt: skip
+            self._add_cost(explanation_id, cost)
 
     def add_unexplained(
-        self, fingerprint: str, neuron_id: NeuronId, explainer: str, reason: str
+        self,
+        fingerprint: str,
+        neuron_id: NeuronId,
+        explainer: str,
+        reason: str,
+        *,
+        is_final: bool = True,
+        cost: UnitCost | None = None,
     ) -> None:
-        """A unit that has no explanation, and why."""
+        """A unit that has no explanation, and why; not final: it is tried again another time."""
         with self._transaction():
-            self._add_explanation(fingerprint, neuron_id, (explainer, None, None), reason=reason)
+            explanation_id = self._add_explanation(
+                fingerprint, neuron_id, (explainer, None, None), reason=reason, is_final=is_final
+            )
+            self._add_cost(explanation_id, cost)
 
     def finished(self, fingerprint: str) -> set[NeuronId]:
-        """The units that this fingerprint has results for."""
-        query = "SELECT layer_index, neuron_index FROM explanations WHERE fingerprint = ?"
+        """The units that this fingerprint has results for that will stay."""
+        query = (
+            "SELECT layer_index, neuron_index FROM explanations WHERE fingerprint = ? AND is_final"
+        )
         with self._reading():
             return {NeuronId(*row) for row in self._connection.execute(query, (fingerprint,))}
 
@@ -209,14 +213,19 @@ class Results:
             condition += " AND layer_index = ? AND neuron_index = ?"
             arguments += [neuron_id.layer_index, neuron_id.neuron_index]
         query = (
-            "SELECT id, layer_index, neuron_index, explainer, text, reason FROM explanations "
+            "SELECT id, layer_index, neuron_index, explainer, text, reason, model, prompt_version, "
+            "n_requests, n_prompt_tokens, n_cached_tokens, n_completion_tokens, cost_picousd "
+            "FROM explanations LEFT JOIN costs ON explanation_id = id "
             f"WHERE {condition} ORDER BY layer_index, neuron_index, id"
         )
         with self._reading(), closing(self._connection.execute(query, arguments)) as rows:
-            for explanation_id, layer, unit, explainer, text, reason in rows:
+            for explanation_id, layer, unit, explainer, text, reason, *made_by in rows:
+                model, prompt_version, *cost = made_by
+                scores, headline, simulator = self._scores(explanation_id)
                 yield UnitResult(
-                    NeuronId(layer, unit), explainer, text, reason, *self._scores(explanation_id)
-                )
+                    NeuronId(layer, unit), explainer, text, reason, scores, headline, simulator,
+                    model, prompt_version, None if cost[0] is None else UnitCost(*cost),
+                )  # fmt: skip
 
     def unit(self, fingerprint: str, neuron_id: NeuronId) -> UnitResult:
         """The result of a unit that has one; StoreError when the file has lost it."""
@@ -234,6 +243,32 @@ class Results:
         unit = next(self.units(fingerprint, neuron_id), None)
         return unit, self.windows(fingerprint, neuron_id)
 
+    def candidates(self, fingerprint: str, neuron_id: NeuronId) -> tuple[tuple[str, Score], ...]:
+        """Texts that the unit's explanation was chosen from, by their score on calibration text."""
+        query = (
+            "SELECT candidates.text, metric, value, n_tokens, candidates.reason FROM candidates "
+            "JOIN explanations ON explanation_id = id "
+            "WHERE fingerprint = ? AND layer_index = ? AND neuron_index = ? ORDER BY number"
+        )
+        of_unit = (fingerprint, neuron_id.layer_index, neuron_id.neuron_index)
+        with self._reading():
+            return tuple(
+                (text, Score(metric, value, n_tokens, reason=reason))
+                for text, metric, value, n_tokens, reason in self._connection.execute(
+                    query, of_unit
+                )
+            )
+
+    def choices(self, fingerprint: str) -> dict[str, Any]:
+        """The choices of a method; StoreError when it was never used."""
+        query = "SELECT choices FROM methods WHERE fingerprint = ? ORDER BY id DESC LIMIT 1"
+        with self._reading():
+            row = self._connection.execute(query, (fingerprint,)).fetchone()
+            choices: dict[str, Any] | None = None if row is None else json.loads(row[0])
+        if choices is None:
+            raise StoreError(f"{self._path} holds no method {fingerprint}")
+        return choices
+
     def windows(self, fingerprint: str, neuron_id: NeuronId) -> tuple[ScoredWindow, ...]:
         """What was simulated for a unit's explanation; empty when it has none."""
         query = (
@@ -243,7 +278,7 @@ class Results:
         of_unit = (fingerprint, neuron_id.layer_index, neuron_id.neuron_index)
         with self._reading():
             row = self._connection.execute(query, of_unit).fetchone()
-            return () if row is None else _unpack_windows(row[0])
+            return () if row is None else unpack_windows(row[0])
 
     @contextmanager
     def _reading(self) -> Iterator[None]:
@@ -272,17 +307,30 @@ class Results:
         *,
         text: str | None = None,
         reason: str | None = None,
+        is_final: bool = True,
     ) -> int:
+        of_unit = (fingerprint, neuron_id.layer_index, neuron_id.neuron_index)
+        self._connection.execute(
+            "DELETE FROM costs WHERE explanation_id IN (SELECT id FROM explanations "
+            f"WHERE {UNFINISHED})", of_unit,
+        )  # fmt: skip
+        self._connection.execute(f"DELETE FROM explanations WHERE {UNFINISHED}", of_unit)
         cursor = self._connection.execute(
             "INSERT INTO explanations (fingerprint, layer_index, neuron_index, explainer, model, "
-            "prompt_version, text, reason, created_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (
-                fingerprint, neuron_id.layer_index, neuron_id.neuron_index, *made_by,
-                text, reason, _now(),
-            ),
-        )  # fmt: skip
+            "prompt_version, text, reason, created_at, is_final) "
+            "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (*of_unit, *made_by, text, reason, _now(), is_final),
+        )
         assert cursor.lastrowid is not None
         return cursor.lastrowid
+
+    def _add_cost(self, explanation_id: int, cost: UnitCost | None) -> None:
+        if cost is not None:
+            self._connection.execute(
+                "INSERT INTO costs VALUES (?, ?, ?, ?, ?, ?)",
+                (explanation_id, cost.n_requests, cost.n_prompt_tokens, cost.n_cached_tokens,
+                 cost.n_completion_tokens, cost.cost_picousd),
+            )  # fmt: skip
 
     def _scores(self, explanation_id: int) -> tuple[dict[str, Score], str | None, str | None]:
         """Scores by name, the headline's name, the simulator."""
@@ -317,38 +365,3 @@ def _store_error(path: Path, error: Exception) -> StoreError:
 
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
-
-
-def _pack_windows(windows: tuple[ScoredWindow, ...]) -> bytes:
-    plain = [
-        {
-            "subset": window.subset,
-            "tokens": window.simulation.tokens,
-            "expected": window.simulation.expected_activations,
-            "scale": window.simulation.scale,
-            "true": window.true_activations,
-            "score": _score_fields(window.score),
-        }
-        for window in windows
-    ]
-    text = json.dumps(plain, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    return zlib.compress(text.encode("utf-8", "surrogatepass"))
-
-
-def _unpack_windows(blob: bytes) -> tuple[ScoredWindow, ...]:
-    plain: list[dict[str, Any]] = json.loads(zlib.decompress(blob).decode("utf-8", "surrogatepass"))
-    return tuple(
-        ScoredWindow(
-            subset=window["subset"],
-            simulation=SequenceSimulation(
-                tuple(window["tokens"]), tuple(window["expected"]), ActivationScale(window["scale"])
-            ),
-            true_activations=tuple(window["true"]),
-            score=Score(*window["score"]),
-        )
-        for window in plain
-    )
-
-
-def _score_fields(score: Score) -> list[Any]:
-    return [score.metric, score.value, score.n_tokens, score.low, score.high, score.reason]

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from importlib.metadata import version
 
 from neuron_explainer.errors import StoreError
+from neuron_explainer.records.cost import UnitCost
 from neuron_explainer.records.neuron import NeuronId
+from neuron_explainer.records.score import Score
 from neuron_explainer.stores.neuron_store import NeuronStore, StoreManifest
-from neuron_explainer.stores.results import Results, UnitResult
+from neuron_explainer.stores.results import (
+    BASELINE,
+    BASELINE_LABEL,
+    LOOKUP_LABEL,
+    Results,
+    UnitResult,
+)
 from neuron_explainer.viewer.report_data import (
+    ReportBaseline,
     ReportData,
     ReportNeuron,
     ReportRow,
@@ -25,6 +35,7 @@ def read_report_data(store: NeuronStore, results: Results, notice: str | None = 
     """The current method's results, every unit once."""
     fingerprint = results.current_method()
     units = list(results.units(fingerprint))
+    baseline = _read_baseline(results, fingerprint)
     scored = sorted(
         (unit for unit in units if unit.score is not None and unit.score.value is not None),
         key=lambda unit: (-_value(unit), unit.neuron_id),
@@ -32,7 +43,7 @@ def read_report_data(store: NeuronStore, results: Results, notice: str | None = 
     middle = max(0, (len(scored) - N_SHOWN) // 2)
     shown = [scored[:N_SHOWN], scored[middle : middle + N_SHOWN], scored[-N_SHOWN:][::-1]]
     best, mid, worst = (
-        tuple(_neuron(unit, fingerprint, store, results) for unit in group)
+        tuple(_neuron(unit, fingerprint, store, results, baseline) for unit in group)
         for group in _without_repeats(shown)
     )
     return ReportData(
@@ -44,7 +55,33 @@ def read_report_data(store: NeuronStore, results: Results, notice: str | None = 
         middle=mid,
         worst=worst,
         notice=notice,
+        baselines=baseline.distribution(),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Baseline:
+    """The method that this one is read beside."""
+
+    label: str
+    scores: Mapping[NeuronId, Score]
+    """Headline scores; empty when there is no such method."""
+
+    def distribution(self) -> tuple[ReportBaseline, ...]:
+        values = tuple(score.value for score in self.scores.values() if score.value is not None)
+        return (ReportBaseline(self.label, values),) if values else ()
+
+    def beside(self, neuron_id: NeuronId) -> dict[str, Score]:
+        return {self.label: self.scores[neuron_id]} if neuron_id in self.scores else {}
+
+
+def _read_baseline(results: Results, fingerprint: str) -> _Baseline:
+    choices = results.choices(fingerprint)
+    label = choices.get(BASELINE_LABEL, LOOKUP_LABEL)
+    if BASELINE not in choices:
+        return _Baseline(label, {})
+    units = results.units(choices[BASELINE])
+    return _Baseline(label, {u.neuron_id: u.score for u in units if u.score is not None})
 
 
 def _without_repeats(groups: Sequence[Sequence[UnitResult]]) -> list[list[UnitResult]]:
@@ -58,7 +95,11 @@ def _without_repeats(groups: Sequence[Sequence[UnitResult]]) -> list[list[UnitRe
 
 
 def _neuron(
-    unit: UnitResult, fingerprint: str, store: NeuronStore, results: Results
+    unit: UnitResult,
+    fingerprint: str,
+    store: NeuronStore,
+    results: Results,
+    baseline: _Baseline,
 ) -> ReportNeuron:
     record = store.read_neuron(unit.neuron_id)
     windows = results.windows(fingerprint, unit.neuron_id)
@@ -71,7 +112,7 @@ def _neuron(
     return ReportNeuron(
         neuron_id=unit.neuron_id,
         text=unit.text,
-        explainer=unit.explainer,
+        explainer=unit.made_by,
         simulator=unit.simulator or "",
         scores=unit.scores,
         max_activation=record.max_activation,
@@ -86,6 +127,7 @@ def _neuron(
             for window in windows
         ),
         simulated_scale=windows[0].simulation.scale,
+        baselines=baseline.beside(unit.neuron_id),
         strata=tuple(ReportStratum(s.low, s.high, s.population) for s in record.strata),
     )
 
@@ -112,11 +154,22 @@ def _facts(manifest: StoreManifest, units: Sequence[UnitResult]) -> tuple[tuple[
             f"{manifest.n_tokens - manifest.n_record_tokens:,} tokens to fit on, "
             f"{manifest.n_record_tokens:,} to explain and score on; no document is in both",
         ),
-        ("Explained by", ", ".join(sorted({unit.explainer for unit in units}))),
+        ("Explained by", ", ".join(sorted({unit.made_by for unit in units}))),
+        *_asked(units),
         ("Token means", f"cover {manifest.coverage:.1%} of the fit text"),
         ("Made by", f"neuron-explainer {version('neuron-explainer')}"),
         ("Collection", manifest.fingerprint),
     )
+
+
+def _asked(units: Sequence[UnitResult]) -> tuple[tuple[str, str], ...]:
+    """What the language models were asked in all, where there were any."""
+    costs = [unit.cost for unit in units if unit.cost is not None]
+    if not costs:
+        return ()
+    simulators = ", ".join(sorted({unit.simulator for unit in units if unit.simulator}))
+    total = sum(costs, start=UnitCost())
+    return (("Simulated by", simulators or "–"), ("Asked", total.sentence()))
 
 
 def _value(unit: UnitResult) -> float:

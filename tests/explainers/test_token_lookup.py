@@ -35,7 +35,7 @@ def explain(record: NeuronRecord, found: TokenLookupTable) -> Explanation:
         return found
 
     explainer: Explainer = TokenLookupExplainer(read_table)
-    explanation = asyncio.run(explainer.explain(record))
+    (explanation,) = asyncio.run(explainer.explain(record))
     assert asked == [record.neuron_id]
     return explanation
 

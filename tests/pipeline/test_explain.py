@@ -9,14 +9,21 @@ from pathlib import Path
 import pytest
 
 from neuron_explainer.collector.plans import CollectPlan
-from neuron_explainer.errors import UsageError
+from neuron_explainer.errors import AuthFailed, BadRequest, LLMError, ServerFailed
 from neuron_explainer.pipeline.events import (
     StageAdvanced,
     StageFinished,
     StageStarted,
     UnitExplained,
 )
-from neuron_explainer.pipeline.explain import MAX_CONCURRENT, Method, explain, make_method
+from neuron_explainer.pipeline.explain import (
+    MAX_CONCURRENT,
+    Method,
+    explain,
+    explain_baseline,
+)
+from neuron_explainer.pipeline.opening import make_lookup
+from neuron_explainer.pipeline.patience import MOST_FAILURES, MOST_FIRST_FAILURES
 from neuron_explainer.pipeline.spec import RunSpec, fingerprint
 from neuron_explainer.records.explanation import Explanation
 from neuron_explainer.records.neuron import NeuronId, NeuronRecord
@@ -140,7 +147,7 @@ def test_a_bug_in_an_explainer_ends_the_stage_and_is_no_result(
     store: NeuronStore, results: Results
 ) -> None:
     class Broken(FakeExplainer):
-        async def explain(self, record: NeuronRecord) -> Explanation:
+        async def explain(self, record: NeuronRecord) -> tuple[Explanation, ...]:
             if record.neuron_id == NeuronId(1, 11):
                 raise ZeroDivisionError
             return await super().explain(record)
@@ -151,6 +158,99 @@ def test_a_bug_in_an_explainer_ends_the_stage_and_is_no_result(
         explain(method, store, results, ids, FakeListener())
     assert ids[-1] not in results.finished(F)
     assert len(results.finished(F)) >= len(ids) - MAX_CONCURRENT
+
+
+class Failing(FakeExplainer):
+    """Raises an error for the units that have one."""
+
+    errors: dict[NeuronId, LLMError] = {}  # noqa: RUF012 - set by the test
+
+    async def explain(self, record: NeuronRecord) -> tuple[Explanation, ...]:
+        if record.neuron_id in self.errors:
+            raise self.errors[record.neuron_id]
+        return await super().explain(record)
+
+
+def failing(store: NeuronStore, errors: dict[NeuronId, LLMError]) -> Method:
+    explainer = Failing(store.read_token_lookup, REASONS)
+    explainer.errors = errors
+    return replace(make_fake(store)[1], explainer=explainer)
+
+
+def test_a_unit_without_an_answer_has_its_reason_and_is_tried_again(
+    store: NeuronStore, results: Results
+) -> None:
+    ids = list(store.neuron_ids())
+    errors: dict[NeuronId, LLMError] = {
+        ids[5]: ServerFailed("the server said 500: x"),
+        ids[17]: BadRequest("the server said 400: too long"),
+    }
+    explain(failing(store, errors), store, results, ids, FakeListener())
+    units = found(results)
+    assert units[ids[5]].reason == "no answer: the server said 500: x"
+    assert units[ids[17]].reason == "request not taken: the server said 400: too long"
+    explainer, method = make_fake(store)
+    explain(method, store, results, ids, FakeListener())
+    assert sorted(explainer.asked) == [ids[5], ids[17]]
+    with Results(results.path.with_name("undisturbed.sqlite")) as undisturbed:
+        explain(make_fake(store)[1], store, undisturbed, ids, FakeListener())
+        assert found(results) == found(undisturbed)
+
+
+@pytest.mark.parametrize("n_good", [0, 2])
+def test_a_server_that_answers_nobody_ends_the_stage(
+    store: NeuronStore, results: Results, n_good: int
+) -> None:
+    ids = [i for i in store.neuron_ids() if i not in REASONS]
+    explain(make_fake(store)[1], store, results, ids[:n_good], FakeListener())
+    errors: dict[NeuronId, LLMError] = {i: ServerFailed("gone") for i in ids[n_good:]}
+    with pytest.raises(ServerFailed, match="gone"):
+        explain(failing(store, errors), store, results, ids, FakeListener())
+    n_failed = MOST_FAILURES if n_good else MOST_FIRST_FAILURES
+    assert len(found(results)) == n_good + n_failed
+    assert len(results.finished(F)) == n_good
+
+
+def test_a_wrong_key_ends_the_stage_at_once_and_is_nobodys_result(
+    store: NeuronStore, results: Results
+) -> None:
+    ids = list(store.neuron_ids())
+    with pytest.raises(AuthFailed):
+        explain(failing(store, {ids[0]: AuthFailed("no")}), store, results, ids, FakeListener())
+    assert ids[0] not in found(results)
+
+
+def test_of_several_explanations_the_best_on_calibration_windows_is_scored_and_all_are_kept(
+    store: NeuronStore, results: Results
+) -> None:
+    class Several(FakeExplainer):
+        async def explain(self, record: NeuronRecord) -> tuple[Explanation, ...]:
+            (own,) = await super().explain(record)
+            other = self._read_table(NeuronId(1 - record.neuron_id.layer_index, 0))
+            return (replace(own, text="another unit's", rule=other), own)
+
+    ids = [i for i in store.neuron_ids() if i not in REASONS and i.neuron_index > 0]
+    method = replace(make_fake(store)[1], explainer=Several(store.read_token_lookup))
+    explain(method, store, results, ids, FakeListener())
+    for neuron_id, unit in found(results).items():
+        assert unit.text == f"claim {neuron_id}"
+        candidates = results.candidates(F, neuron_id)
+        assert [text for text, _ in candidates] == [unit.text, "another unit's"]
+        values = [score.value for _, score in candidates]
+        assert None not in values
+        assert values == sorted(values, key=lambda v: -(v or 0))
+
+
+def test_a_baseline_is_explained_without_becoming_the_current_method(
+    store: NeuronStore, results: Results
+) -> None:
+    ids = list(store.neuron_ids())
+    explain(make_fake(store, "main")[1], store, results, ids[:2], FakeListener())
+    listener = FakeListener()
+    explain_baseline(make_fake(store)[1], store, results, ids, listener)
+    assert results.current_method() == fingerprint({"name": "main"})
+    assert len(found(results)) == len(ids)
+    assert listener.heard(UnitExplained) == []
 
 
 def test_the_listener_hears_each_unit_once_and_the_counts(
@@ -176,20 +276,14 @@ def test_a_method_is_named_by_the_collection_and_every_choice(
     store: NeuronStore, tmp_path: Path
 ) -> None:
     specs = [SPEC, replace(SPEC, n_per_split=4), replace(SPEC, n_resamples=21)]
-    names = {make_method(spec, store).fingerprint for spec in specs}
+    names = {make_lookup(spec, store).fingerprint for spec in specs}
     other = collect_into(
         tmp_path / "store", ScriptedSource(1, 2), SubjectTokenizer(byte_tokenizer())
     )
     other.manifest = replace(read_manifest(other.folder), fingerprint="another")
-    names.add(make_method(SPEC, other).fingerprint)
+    names.add(make_lookup(SPEC, other).fingerprint)
     assert len(names) == 4
     same = [replace(SPEC, neurons="3"), replace(SPEC, device="cpu"), replace(SPEC, corpus="x")]
-    assert {make_method(spec, store).fingerprint for spec in same} == {
-        make_method(SPEC, store).fingerprint
+    assert {make_lookup(spec, store).fingerprint for spec in same} == {
+        make_lookup(SPEC, store).fingerprint
     }
-
-
-@pytest.mark.parametrize("field", ["explainer", "simulator"])
-def test_an_unknown_method_is_refused_with_the_known_ones(store: NeuronStore, field: str) -> None:
-    with pytest.raises(UsageError, match=f"--{field} 'oracle' is not known; .*token_lookup"):
-        make_method(replace(SPEC, **{field: "oracle"}), store)

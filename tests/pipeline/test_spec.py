@@ -10,8 +10,11 @@ import pytest
 from neuron_explainer.collector.plans import Cut, Shard
 from neuron_explainer.errors import UnitNotFound, UsageError
 from neuron_explainer.pipeline.spec import (
+    ASK,
     COLLECT,
     EXPLAIN,
+    N_ASKED,
+    REACH,
     WHERE,
     RunSpec,
     choose_neurons,
@@ -21,6 +24,7 @@ from neuron_explainer.pipeline.spec import (
     parse_shard,
 )
 from neuron_explainer.records.neuron import NeuronId
+from neuron_explainer.records.scale import CalibrationKind
 
 OTHER: dict[str, dict[str, Any]] = {
     COLLECT: {
@@ -31,17 +35,32 @@ OTHER: dict[str, dict[str, Any]] = {
         "activation_function": "quick_gelu", "max_overlap": 0.75, "skip_first": 2,
         "max_norm_ratio": 8.0, "chat_template": True,
     },
-    EXPLAIN: {"explainer": "x", "simulator": "x", "n_per_split": 4, "n_resamples": 0},
+    EXPLAIN: {
+        "explainer": "hf:x", "simulator": "hf:x", "n_per_split": 4, "n_resamples": 0,
+        "calibration": CalibrationKind.PERCENTILE, "max_missing_share": 0.2,
+    },
+    ASK: {
+        "explainer_prompt": "summary", "n_explanations": 3, "explainer_context": 4096,
+        "simulation": "structured", "simulator_context": 4096, "simulator_tokenizer": "gpt2",
+        "reasoning_effort": "low", "model_dtype": "bfloat16",
+    },
+    REACH: {
+        "base_url": "http://localhost:1/v1", "simulator_base_url": "http://localhost:2/v1",
+        "api_key_env": "KEY", "requests_a_minute": 3, "tokens_a_minute": 4, "max_in_flight": 5,
+        "timeout_s": 6.0, "budget_usd": 7.0, "prices": "prices.json", "cache": "cache.sqlite",
+        "batch_size": 8,
+    },
     WHERE: {
         "corpus": "notes.txt", "neurons": "5", "device": "cpu", "memory_gb": 3.5,
         "checkpoint_s": 1.0, "shard": "2/3",
     },
 }  # fmt: skip
 """Another value of every field, by stage."""
+CHANGES_NOTHING = {WHERE, REACH}
 
 
 def fingerprints(spec: RunSpec) -> dict[str, str]:
-    return {stage: fingerprint(spec.choices(stage)) for stage in (COLLECT, EXPLAIN)}
+    return {stage: fingerprint(spec.choices(stage)) for stage in (COLLECT, EXPLAIN, ASK)}
 
 
 def test_every_field_has_a_stage_a_help_text_and_a_place_in_this_test() -> None:
@@ -58,9 +77,9 @@ def test_a_choice_changes_the_fingerprint_of_its_stage_and_of_no_other(stage: st
     seen = {plain.get(stage)}
     for name, value in OTHER[stage].items():
         found = fingerprints(replace(RunSpec(), **{name: value}))
-        assert {s for s in found if found[s] != plain[s]} == {stage} - {WHERE}
+        assert {s for s in found if found[s] != plain[s]} == {stage} - CHANGES_NOTHING
         seen.add(found.get(stage))
-    assert len(seen) == (1 if stage == WHERE else 1 + len(OTHER[stage]))
+    assert len(seen) == (1 if stage in CHANGES_NOTHING else 1 + len(OTHER[stage]))
 
 
 def test_a_fingerprint_does_not_depend_on_the_order_of_the_choices() -> None:
@@ -162,7 +181,7 @@ def test_listed_neurons_come_as_listed_and_once() -> None:
 
 @pytest.mark.parametrize("text", ["0", "-3", "many", "", "1.5", "²"])
 def test_what_is_no_number_of_neurons_is_refused_with_an_example(text: str) -> None:
-    with pytest.raises(UsageError, match="write a number, or a list such as 0:3,2:417"):
+    with pytest.raises(UsageError, match="write a number, all, or a list such as 0:3,2:417"):
         choose_neurons(text, [0], 50, seed=0)
 
 
@@ -181,3 +200,27 @@ def test_a_shard_is_a_part_and_how_many_there_are() -> None:
 def test_a_shard_that_cannot_be_meant_is_refused(text: str) -> None:
     with pytest.raises(UsageError, match=r"--shard '.*': write the part and how many there are"):
         parse_shard(text)
+
+
+def test_all_neurons_are_meant_unless_language_models_are_asked() -> None:
+    assert RunSpec().neurons_wanted is None
+    asked = RunSpec(explainer="hf:x", simulator="auto")
+    assert asked.neurons_wanted == str(N_ASKED)
+    assert replace(asked, neurons="all").neurons_wanted is None
+    assert replace(asked, neurons="0:3").neurons_wanted == "0:3"
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("n_explanations", 0), ("requests_a_minute", 0), ("tokens_a_minute", -1),
+        ("max_in_flight", 0), ("batch_size", 0), ("explainer_context", 0), ("timeout_s", 0.0),
+        ("simulator_context", 0), ("max_missing_share", 1.0), ("budget_usd", -0.1),
+        ("timeout_s", float("nan")), ("budget_usd", float("inf")), ("simulator", "auto"),
+    ],
+)  # fmt: skip
+def test_a_choice_about_language_models_that_cannot_be_meant_is_refused(
+    field: str, value: object
+) -> None:
+    with pytest.raises(UsageError, match=flag_of(field)):
+        replace(RunSpec(), **{field: value})  # type: ignore[arg-type]

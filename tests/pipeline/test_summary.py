@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import pytest
 
-from neuron_explainer.pipeline.summary import summarize_run
+from neuron_explainer.pipeline.summary import compare, summarize_method, summarize_run
+from neuron_explainer.records.cost import UnitCost
 from neuron_explainer.records.neuron import NeuronId
 from neuron_explainer.records.score import Score
-from neuron_explainer.stores.results import UnitResult
+from neuron_explainer.stores.results import BASELINE, Results, UnitResult
 
 VALUES = [0.1, 0.2, 0.5, 0.6, 0.9, -0.3]
 
@@ -78,3 +82,49 @@ def test_the_sentence_has_the_counts_and_the_reasons() -> None:
     assert summarize_run(UNITS).sentence() == (
         "6 neurons scored, mean score 0.333; 3 not scored (dead unit 2, constant prediction 1)"
     )
+
+
+def test_a_comparison_is_over_the_units_that_both_methods_score() -> None:
+    scores = [0.0, 0.2, 0.9, 0.5, None, 0.5]
+    baseline = [
+        unit(i % 2, i, value, None if value is not None else "constant prediction")
+        for i, value in enumerate(scores)
+    ]
+    found = compare(UNITS, [*baseline, unit(3, 3, 1.0)])
+    assert found is not None
+    mine, other = np.array([0.1, 0.2, 0.5, 0.6, -0.3]), np.array([0.0, 0.2, 0.9, 0.5, 0.5])
+    assert found.n_units == 5
+    assert (found.mean, found.baseline_mean) == (pytest.approx(mine.mean()), other.mean())
+    assert found.difference == pytest.approx((mine - other).mean())
+    assert (found.n_better, found.n_same, found.n_worse) == (2, 1, 2)
+    assert found.low < found.difference < found.high
+    assert compare(UNITS, []) is None
+    assert compare(UNITS, baseline) == found
+
+
+def test_a_comparison_does_not_depend_on_the_order_of_units() -> None:
+    baseline = [unit(i % 2, i, value / 2) for i, value in enumerate(VALUES)]
+    assert compare(UNITS[::-1], baseline) == compare(UNITS, baseline)
+
+
+def test_what_a_run_cost_is_the_sum_of_what_its_units_cost() -> None:
+    asked = [replace(u, cost=UnitCost(2, 10, 4, 3, 5 * i)) for i, u in enumerate(UNITS)]
+    n = len(UNITS)
+    total = UnitCost(2 * n, 10 * n, 4 * n, 3 * n, 5 * n * (n - 1) // 2)
+    assert summarize_run(asked).cost == total
+    assert summarize_run(UNITS).cost is None
+    unpriced = replace(asked[0], cost=UnitCost(1, cost_picousd=None))
+    cost = summarize_run([unpriced, *asked[1:]]).cost
+    assert cost is not None
+    assert cost.cost_usd is None
+
+
+def test_a_method_is_summarized_beside_its_baseline(tmp_path: Path) -> None:
+    with Results(tmp_path / "r.sqlite") as results:
+        results.use_method("b", {})
+        results.add_unexplained("b", NeuronId(0, 0), "token_lookup", "dead unit: x")
+        assert summarize_method(results).comparison is None
+        results.use_method("m", {BASELINE: "b"})
+        results.add_unexplained("m", NeuronId(0, 0), "summary", "refused: y")
+        assert summarize_method(results).unscored == {"refused": 1}
+        assert summarize_method(results, "b").unscored == {"dead unit": 1}

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from neuron_explainer.records.scale import denormalize_activations, normalize_activations
+from neuron_explainer.records.scale import ActivationScale, normalize_activations, raw_unit
 from tests.records.published import read_published_records
 
 RNG = random.Random(0)
@@ -58,7 +58,12 @@ def test_a_unit_that_is_never_active_is_0_throughout(maximum: float) -> None:
 
 def test_back_in_raw_units_a_value_is_within_a_step_below_the_true_one() -> None:
     active = [a for a in ACTIVATIONS if 0 <= a <= 4]
-    restored = denormalize_activations(normalize_activations(active, 4.0), 4.0)
+    unit = raw_unit(ActivationScale.NORMALIZED, 4.0)
+    restored = [unit * value for value in normalize_activations(active, 4.0)]
     for value, floor in zip(active, restored, strict=True):
         assert floor <= value + 1e-9
         assert value < floor + 0.4 + 1e-9
+
+
+def test_raw_values_are_in_raw_units_already() -> None:
+    assert raw_unit(ActivationScale.NEURON, 4.0) == 1.0

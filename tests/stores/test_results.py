@@ -12,12 +12,14 @@ from pathlib import Path
 import pytest
 
 from neuron_explainer.errors import StoreError
+from neuron_explainer.records.cost import UnitCost
 from neuron_explainer.records.explanation import Explanation
 from neuron_explainer.records.neuron import NeuronId
 from neuron_explainer.records.scale import ActivationScale
-from neuron_explainer.records.score import Score, ScoredSimulation, ScoredWindow
+from neuron_explainer.records.score import Candidate, Score, ScoredSimulation, ScoredWindow
 from neuron_explainer.records.simulation import SequenceSimulation
 from neuron_explainer.stores.results import Results, UnitResult
+from neuron_explainer.stores.results_schema import CHANGES
 
 UNIT = NeuronId(2, 417)
 SCORES = {
@@ -58,7 +60,7 @@ def test_a_unit_reads_back_as_it_was_written(path: Path) -> None:
     with Results(path, read_only=True) as results:
         (unit,) = results.units("f")
         assert unit == UnitResult(
-            UNIT, "token_lookup", "commas", None, SCORES, "top_and_random", "token_lookup"
+            UNIT, "token_lookup", "commas", None, SCORES, "top_and_random", "token_lookup", "m", "1"
         )
         assert list(results.units("f", UNIT)) == [unit]
         assert unit.score == SCORES["top_and_random"]
@@ -74,6 +76,54 @@ def test_windows_read_back_as_they_were_written(path: Path, window: ScoredWindow
     with Results(path) as results:
         results.add_explained("f", claim(), scored(*windows))
         assert results.windows("f", UNIT) == windows
+
+
+def test_what_a_unit_cost_and_what_it_was_chosen_from_read_back(path: Path) -> None:
+    worse = Score("ev_correlation_score", None, 3, reason="constant prediction")
+    candidates = [Candidate(claim(), SCORES["top_and_random"]), Candidate(claim("dots"), worse)]
+    cost = UnitCost(3, 2**40, 5, 7, 2**52)
+    with Results(path) as results:
+        results.add_explained("f", claim(), scored(), candidates=candidates, cost=cost)
+        results.add_unexplained("f", NeuronId(0, 1), "e", "refused: no", cost=UnitCost(1))
+        unlimited = replace(SCORES["top_and_random"], low=None, high=None)
+        assert results.candidates("f", UNIT) == (("commas", unlimited), ("dots", worse))
+        assert [unit.cost for unit in results.units("f")] == [UnitCost(1), cost]
+
+
+def test_a_failure_that_may_pass_is_tried_again_and_gives_way_to_what_comes_of_it(
+    path: Path,
+) -> None:
+    with Results(path) as results:
+        for reason in ("no answer: 500", "no answer: 503"):
+            results.add_unexplained("f", UNIT, "e", reason, is_final=False, cost=UnitCost(1))
+            assert results.finished("f") == set()
+            assert [unit.reason for unit in results.units("f")] == [reason]
+        results.add_explained("f", claim(), scored())
+        assert results.finished("f") == {UNIT}
+        assert [(unit.text, unit.cost) for unit in results.units("f")] == [("commas", None)]
+
+
+def test_a_file_of_an_earlier_version_is_brought_up_to_date_by_a_writer(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as connection:
+        connection.executescript(CHANGES[0])
+        connection.execute(
+            "INSERT INTO explanations VALUES (1, 'f', 2, 417, 'e', NULL, NULL, NULL, 'dead', 'now')"
+        )
+        connection.commit()
+    with pytest.raises(StoreError, match="of an earlier version; run `explain`"):
+        Results(path, read_only=True)
+    with Results(path) as results:
+        assert results.finished("f") == {UNIT}
+    with Results(path, read_only=True) as results:
+        assert results.unit("f", UNIT).reason == "dead"
+
+
+def test_the_choices_of_a_method_read_back(path: Path) -> None:
+    with Results(path) as results:
+        results.use_method("f", {"explainer": "a", "n": 3})
+        assert results.choices("f") == {"explainer": "a", "n": 3}
+        with pytest.raises(StoreError, match="holds no method g"):
+            results.choices("g")
 
 
 def test_a_unit_without_an_explanation_has_its_reason_and_no_score(path: Path) -> None:

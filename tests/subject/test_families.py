@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -179,6 +180,7 @@ def test_a_mixture_of_experts_is_refused() -> None:
 def test_an_unknown_architecture_is_read_by_the_module_that_the_user_names() -> None:
     family = FAMILIES["llama"]
     subject = tiny(family)
+    subject.model.config = copy.deepcopy(subject.model.config)  # it is the family's
     subject.model.config.model_type = "of_my_own"
     with pytest.raises(SubjectError, match="--site-module"):
         make_subject("mine", subject.model, subject.tokenizer)

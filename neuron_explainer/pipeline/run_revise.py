@@ -1,0 +1,247 @@
+"""The revise command: explanations of a run, tested on new text, revised, and scored again.
+
+The revised explanations become a method of their own, read beside the one that they revise.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from neuron_explainer.errors import StoreError, UsageError
+from neuron_explainer.explainers.revision import AskedModel, Reviser, SentenceWriter
+from neuron_explainer.pipeline.events import (
+    Listener,
+    MoneySpent,
+    ReportWritten,
+    StageAdvanced,
+    StageFinished,
+    StageStarted,
+    UnitExplained,
+)
+from neuron_explainer.pipeline.folder import RunFolder
+from neuron_explainer.pipeline.methods import (
+    N_THOUGHT_TOKENS,
+    check_method,
+    explainer_name,
+    make_scorer,
+    make_simulator,
+    method_choices,
+    resolve_simulation,
+)
+from neuron_explainer.pipeline.models import OpenModels
+from neuron_explainer.pipeline.patience import Patience
+from neuron_explainer.pipeline.revise import (
+    Revision,
+    RevisionEvidence,
+    RevisionMethod,
+    RevisionOutcome,
+    revise_units,
+)
+from neuron_explainer.pipeline.revision_summary import RevisionSummary, summarize_revisions
+from neuron_explainer.pipeline.run import report
+from neuron_explainer.pipeline.spec import RunSpec, choose_neurons, fingerprint
+from neuron_explainer.pipeline.text_activations import TextReader
+from neuron_explainer.prompts.revise import REVISION_VERSION, SENTENCES_VERSION
+from neuron_explainer.records.explanation import Explanation
+from neuron_explainer.records.neuron import NeuronId, NeuronRecord
+from neuron_explainer.records.score import TOP_AND_RANDOM, Score, ScoredSimulation
+from neuron_explainer.stores.neuron_store import NeuronStore
+from neuron_explainer.stores.results import BASELINE, BASELINE_LABEL, Results
+from neuron_explainer.subject.model import load_subject
+from neuron_explainer.subject.source import SubjectSource
+
+STAGE = "revise"
+NAME = "revision"
+BEFORE = "before revision"
+WITH_SENTENCES = "with_sentences"
+BEFORE_WITH_SENTENCES = "before_with_sentences"
+FALSE_POSITIVES = "false_positive_share"
+MAX_TOKENS = 1000
+
+
+def run_revise(
+    spec: RunSpec, folder: RunFolder, evidence: RevisionEvidence, listen: Listener
+) -> RevisionSummary:
+    """Revises what the run's current method says of the chosen units, as far as it is not done.
+
+    The summary is of the units that were done now.
+    """
+    check_method(spec)
+    name = explainer_name(spec)
+    if name is None:
+        raise UsageError("revising takes a language model: name one with --explainer")
+    with folder.locked(), Results(folder.results) as results:
+        store = NeuronStore(folder.store)
+        spec = replace(spec, seed=(folder.read_choices() or {}).get("seed", spec.seed))
+        revised = _method_to_revise(results)
+        with OpenModels(spec, folder) as models:
+            job = _open(spec, folder, store, models, evidence, revised)
+            results.use_method(job.fingerprint, job.choices)
+            waiting = _choose(spec, store, results, job)
+            outcomes = asyncio.run(_revise_all(job, store, results, waiting, models, listen))
+        report(folder)
+        listen(ReportWritten(folder.report, is_final=True))
+    return summarize_revisions(outcomes)
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """What is needed to revise, and the choices behind it."""
+
+    method: RevisionMethod
+    choices: dict[str, object]
+    fingerprint: str
+    revised: str
+    """Fingerprint of the method whose explanations are revised."""
+
+
+def _method_to_revise(results: Results) -> str:
+    """The current method; if it is a revision, the one it revises: none is revised twice."""
+    current = results.current_method()
+    choices = results.choices(current)
+    return str(choices[BASELINE]) if choices.get(BASELINE_LABEL) == BEFORE else current
+
+
+def _open(
+    spec: RunSpec,
+    folder: RunFolder,
+    store: NeuronStore,
+    models: OpenModels,
+    evidence: RevisionEvidence,
+    revised: str,
+) -> _Job:
+    simulation = resolve_simulation(spec, models)
+    simulator = make_simulator(spec, models, simulation, store.manifest.n_ctx)
+    choices = {
+        **method_choices(spec, store.manifest.fingerprint, models, simulation),
+        "explainer_prompt": [SENTENCES_VERSION, REVISION_VERSION],
+        "evidence": str(evidence),
+        BASELINE: revised,
+        BASELINE_LABEL: BEFORE,
+    }
+    asked = _asked(spec, models)
+    method = RevisionMethod(
+        writer=SentenceWriter(asked),
+        reviser=Reviser(asked),
+        read_activations=_reader(spec, folder, store).read_activations,
+        scorer=make_scorer(spec, simulator),
+        evidence=evidence,
+        seed=spec.seed,
+        purpose=fingerprint(choices),
+    )
+    return _Job(method, choices, fingerprint(choices), revised)
+
+
+def _asked(spec: RunSpec, models: OpenModels) -> AskedModel:
+    name = explainer_name(spec)
+    assert name is not None
+    model = models.text_model(name)
+    if not model.is_chat:
+        raise UsageError(f"{name} has no chat template; revising takes a model that chats")
+    if not model.is_reasoning:
+        return AskedModel(model.client, name.model, str(name), MAX_TOKENS)
+    return AskedModel(
+        model.client,
+        name.model,
+        str(name),
+        MAX_TOKENS + N_THOUGHT_TOKENS,
+        temperature=None,
+        reasoning_effort=spec.reasoning_effort,
+    )
+
+
+def _reader(spec: RunSpec, folder: RunFolder, store: NeuronStore) -> TextReader:
+    """The subject, as it read the corpus."""
+    choices = folder.read_choices() or {}
+    subject = load_subject(
+        choices.get("model", spec.model),
+        dtype=choices.get("dtype", spec.dtype),
+        device=spec.device,
+        site_module=choices.get("site_module"),
+        activation_function=choices.get("activation_function"),
+        chat_template=choices.get("chat_template", False),
+    )
+    source = SubjectSource(
+        subject,
+        skip_first=choices.get("skip_first", 0),
+        max_norm_ratio=choices.get("max_norm_ratio"),
+    )
+    return TextReader(source, subject.tokenizer, store.manifest.n_ctx)
+
+
+def _choose(
+    spec: RunSpec, store: NeuronStore, results: Results, job: _Job
+) -> list[tuple[NeuronId, Explanation]]:
+    """The explanations to revise, of the chosen units that are not done yet."""
+    manifest = store.manifest
+    done = results.finished(job.fingerprint)
+    explained = {
+        unit.neuron_id: Explanation(
+            unit.neuron_id, unit.text, unit.explainer, unit.model, unit.prompt_version
+        )
+        for unit in results.units(job.revised)
+        if unit.text is not None
+    }
+    if not explained:
+        raise StoreError("the run has no explanation to revise; run `explain` first")
+    chosen = choose_neurons(spec.neurons, manifest.layers, manifest.n_units, spec.seed)
+    return [(i, explained[i]) for i in chosen if i in explained and i not in done]
+
+
+async def _revise_all(
+    job: _Job,
+    store: NeuronStore,
+    results: Results,
+    waiting: Sequence[tuple[NeuronId, Explanation]],
+    models: OpenModels,
+    listen: Listener,
+) -> list[RevisionOutcome]:
+    def explained() -> Iterator[tuple[NeuronRecord, Explanation]]:
+        for neuron_id, explanation in waiting:
+            yield store.read_neuron(neuron_id), explanation
+
+    listen(StageStarted(STAGE, len(waiting), "neurons"))
+    outcomes: list[RevisionOutcome] = []
+    patience = Patience(has_seen_answers=False)
+    try:
+        async for outcome in revise_units(job.method, explained()):
+            outcomes.append(outcome)
+            _write(results, job, outcome, models)
+            patience.note(outcome.error)
+            listen(UnitExplained(results.unit(job.fingerprint, outcome.neuron_id)))
+            listen(MoneySpent(models.total()))
+            listen(StageAdvanced(STAGE, len(outcomes)))
+    finally:
+        await models.close_clients()
+    n_revised = sum(outcome.revision is not None for outcome in outcomes)
+    listen(StageFinished(STAGE, f"{n_revised:,} of {len(outcomes):,} neurons revised"))
+    return outcomes
+
+
+def _write(results: Results, job: _Job, outcome: RevisionOutcome, models: OpenModels) -> None:
+    cost = models.cost_of(f"{job.method.purpose}/{outcome.neuron_id}/")
+    if outcome.revision is None:
+        assert outcome.reason is not None
+        is_final = outcome.error is None
+        results.add_unexplained(
+            job.fingerprint, outcome.neuron_id, NAME, outcome.reason, is_final=is_final, cost=cost
+        )
+        return
+    new = outcome.revision.new
+    results.add_explained(
+        job.fingerprint, new.explanation, _all_scores(outcome.revision), cost=cost
+    )
+
+
+def _all_scores(revision: Revision) -> ScoredSimulation:
+    """The new version's, with those that take the test sentences in, and the old version's."""
+    old, new = revision.old, revision.new
+    more: dict[str, Score] = {
+        WITH_SENTENCES: new.with_sentences,
+        f"before_{TOP_AND_RANDOM}": old.scored.score,
+        BEFORE_WITH_SENTENCES: old.with_sentences,
+        FALSE_POSITIVES: revision.false_positive_share,
+    }
+    return replace(new.scored, scores={**new.scored.scores, **more})

@@ -1,0 +1,1 @@
+"""What language models are asked, and what is read from their answers: pure functions."""

@@ -1,0 +1,126 @@
+"""The tokens whose logits a unit raises and lowers most, by its weights alone.
+
+Bills et al. 2023, "token out": W_U · diag(g) · W_out[:, n], with g the gain of the final norm. It
+leaves out what the norm divides by, and everything that later layers make of the unit's output.
+
+1. The unit's column of the down projection.
+2. Times the gain of the norm behind the MLP, where there is one (Gemma 2 and 3).
+3. Times the gain of the final norm; through the projection before the unembedding, if any (OPT).
+4. The k largest and the k smallest entries of its product with the unembedding.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from neuron_explainer.errors import SubjectError
+from neuron_explainer.subject.model import Subject
+
+FINAL_NORMS = ("ln_f", "norm", "final_layer_norm", "final_layernorm", "decoder.final_layer_norm")
+"""Paths of the norm before the unembedding, below the base model."""
+OUTPUT_PROJECTION = "decoder.project_out"
+"""OPT's, where the embeddings are narrower than the residual stream."""
+NORM_BEHIND_MLP = "post_feedforward_layernorm"
+"""Within a layer of Gemma 2 and 3; its scale also depends on the other neurons."""
+TILE = 64
+"""Units that are computed together when one is asked for."""
+N_TILES_KEPT = 8
+
+
+class OutputTokens(NamedTuple):
+    """Display strings, the most affected first."""
+
+    promoted: tuple[str, ...]
+    suppressed: tuple[str, ...]
+
+
+class OutputTokenReader:
+    """Reads one unit at a time; its neighbours are computed with it, as they are asked for next."""
+
+    def __init__(self, subject: Subject, k: int = 10) -> None:
+        self._subject = subject
+        self._k = k
+        self._tiles: OrderedDict[tuple[int, int], list[OutputTokens]] = OrderedDict()
+
+    def read(self, layer: int, neuron: int) -> OutputTokens:
+        key = (layer, neuron // TILE)
+        if key not in self._tiles:
+            first = key[1] * TILE
+            neurons = range(first, min(first + TILE, self._subject.d_mlp))
+            self._tiles[key] = output_tokens(self._subject, layer, neurons, self._k)
+            if len(self._tiles) > N_TILES_KEPT:
+                self._tiles.popitem(last=False)
+        return self._tiles[key][neuron % TILE]
+
+
+def output_tokens(
+    subject: Subject, layer: int, neurons: Sequence[int], k: int = 10
+) -> list[OutputTokens]:
+    """The k tokens whose logits each neuron of a layer raises most, and the k it lowers most."""
+    logits = logit_effects(subject, layer, neurons)  # (neuron, token)
+    k = min(k, logits.shape[1])
+    raised = logits.topk(k, dim=1).indices.tolist()
+    lowered = logits.topk(k, dim=1, largest=False).indices.tolist()
+    display = subject.tokenizer.display
+    return [
+        OutputTokens(tuple(display[t] for t in up), tuple(display[t] for t in down))
+        for up, down in zip(raised, lowered, strict=True)
+    ]
+
+
+@torch.inference_mode()
+def logit_effects(subject: Subject, layer: int, neurons: Sequence[int]) -> Tensor:
+    """(neuron, token) float32: logit per unit of activation, times the norm's divisor."""
+    written = _output_weights(subject.site_module(layer), neurons)  # (neuron, d_model)
+    behind = getattr(subject.layer_module(layer), NORM_BEHIND_MLP, None)
+    if behind is not None:
+        written = written * _gain(behind, written.shape[1])
+    base = subject.model.base_model
+    norm = next(filter(None, (_submodule(base, path) for path in FINAL_NORMS)), None)
+    if norm is not None:
+        written = written * _gain(norm, written.shape[1])
+    projection = _submodule(base, OUTPUT_PROJECTION)
+    if projection is not None:
+        written = projection(written.to(subject.model.dtype)).float()
+    unembedding = subject.model.get_output_embeddings()
+    if unembedding is None:
+        raise SubjectError(f"{subject.name} has no unembedding, so its units promote no tokens")
+    weight: Tensor = unembedding.weight
+    known = weight[: subject.tokenizer.n_tokens].float()  # (token, d_model); the rest is padding
+    return written @ known.T
+
+
+def _output_weights(projection: nn.Module, neurons: Sequence[int]) -> Tensor:
+    """(neuron, d_model) float32: what each neuron writes to the residual stream."""
+    weight = projection.weight
+    assert isinstance(weight, nn.Parameter)
+    by_neuron = weight.T if isinstance(projection, nn.Linear) else weight  # Conv1D: (in, out)
+    return by_neuron[list(neurons)].float()
+
+
+def _gain(norm: nn.Module, d_model: int) -> Tensor:
+    """(d_model,) float32, measured: some norms keep the gain as it is, Gemma's as gain - 1.
+
+    The input 1, -1, 1, … has mean 0 and variance 1 (d_model is even), so that a LayerNorm and an
+    RMSNorm both leave it as it is before the gain; the difference to its negative has no bias.
+    """
+    parameter = next(norm.parameters(), None)
+    if parameter is None:
+        return torch.ones(d_model)
+    signs = torch.ones(d_model, dtype=parameter.dtype, device=parameter.device)
+    signs[1::2] = -1
+    difference: Tensor = norm(signs) - norm(-signs)
+    return difference.float() / 2 * signs.float()
+
+
+def _submodule(module: nn.Module, path: str) -> nn.Module | None:
+    """None where there is none, or where the architecture leaves it out."""
+    found: object = module
+    for name in path.split("."):
+        found = getattr(found, name, None)
+    return found if isinstance(found, nn.Module) else None
