@@ -21,6 +21,8 @@ lint: $(INSTALLED)
 bench: $(INSTALLED)
 	$(BIN)/python jobs/benchmark_collector.py
 	$(BIN)/python jobs/benchmark_scaling.py
+	$(BIN)/python jobs/benchmark_simulator.py
+	$(BIN)/python jobs/benchmark_client.py
 
 install: $(INSTALLED)
 

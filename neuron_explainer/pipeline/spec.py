@@ -162,7 +162,9 @@ class RunSpec:
     cache: str | None = _choice(
         None, REACH, "File of answers to share between runs; the run folder's own if not given."
     )
-    batch_size: int = _choice(16, REACH, "Windows that a local simulator predicts at once.")
+    batch_size: int | None = _choice(
+        None, REACH, "Windows that a local simulator predicts at once; as suits the device."
+    )
 
     def __post_init__(self) -> None:
         at_least = {"n_tokens": 1, "n_ctx": 2, "block_size": 1, "top_k": 1, "n_a_band": 1,
