@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 
@@ -35,7 +35,7 @@ def read_report_data(store: NeuronStore, results: Results, notice: str | None = 
     """The current method's results, every unit once."""
     fingerprint = results.current_method()
     units = list(results.units(fingerprint))
-    baseline = _read_baseline(results, fingerprint)
+    baseline = _read_baseline(results, fingerprint, {unit.neuron_id for unit in units})
     scored = sorted(
         (unit for unit in units if unit.score is not None and unit.score.value is not None),
         key=lambda unit: (-_value(unit), unit.neuron_id),
@@ -75,13 +75,21 @@ class _Baseline:
         return {self.label: self.scores[neuron_id]} if neuron_id in self.scores else {}
 
 
-def _read_baseline(results: Results, fingerprint: str) -> _Baseline:
+def _read_baseline(
+    results: Results, fingerprint: str, neuron_ids: Collection[NeuronId]
+) -> _Baseline:
+    """Of these units alone: it may have been used for others too."""
     choices = results.choices(fingerprint)
     label = choices.get(BASELINE_LABEL, LOOKUP_LABEL)
     if BASELINE not in choices:
         return _Baseline(label, {})
     units = results.units(choices[BASELINE])
-    return _Baseline(label, {u.neuron_id: u.score for u in units if u.score is not None})
+    scores = {
+        unit.neuron_id: unit.score
+        for unit in units
+        if unit.score is not None and unit.neuron_id in neuron_ids
+    }
+    return _Baseline(label, scores)
 
 
 def _without_repeats(groups: Sequence[Sequence[UnitResult]]) -> list[list[UnitResult]]:

@@ -34,6 +34,7 @@ from neuron_explainer.stores.neuron_store import NeuronStore
 from neuron_explainer.stores.results import BASELINE, Results, UnitResult
 from neuron_explainer.stores.spending import SpendingStore
 from neuron_explainer.subject.model import BUNDLED_FOLDER
+from neuron_explainer.viewer.report_source import read_report_data
 from tests.e2e.command_lines import write_lines
 from tests.fakes import FakeListener
 from tests.llm.rule_options import ServerOptions
@@ -259,7 +260,7 @@ def test_revising_scores_both_versions_and_is_read_beside_what_it_revised(
     folder: RunFolder, server: RuleServer
 ) -> None:
     spec = asking(server, neurons="4", simulation="structured")
-    run_explain(spec, folder, ignore)
+    run_explain(replace(spec, neurons="7"), folder, ignore)
     with Results(folder.results, read_only=True) as results:
         before = units_by_id(results, results.current_method())
     summary = run_revise(spec, folder, RevisionEvidence.SENTENCES, ignore)
@@ -267,6 +268,8 @@ def test_revising_scores_both_versions_and_is_read_beside_what_it_revised(
     with Results(folder.results, read_only=True) as results:
         compared = summarize_method(results).comparison
         after = units_by_id(results, results.current_method())
+        (beside,) = read_report_data(NeuronStore(folder.store), results).baselines
+    assert (beside.label, len(beside.values)) == ("before revision", summary.on_windows.n_units)
     assert compared is not None
     assert compared.label == "before revision"
     for neuron_id, unit in after.items():
