@@ -1,0 +1,127 @@
+"""One sqlite file that holds whole layers of the published dataset.
+
+    documents  one row a document that a source was asked for: its original bytes, zlib'ed, or
+               NULL where that source has none; which source, and when
+
+One process fills it while others read (WAL). What is in it stays, whatever happens to the process
+that put it there; a document is never replaced, the mark that there is none gives way to one.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import NamedTuple, Self
+
+from neuron_explainer.errors import StoreError
+from neuron_explainer.published.locations import DocumentId, Kind
+from neuron_explainer.records.neuron import NeuronId
+from neuron_explainer.stores.sqlite_file import SqliteFile
+
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS documents (
+    id INTEGER PRIMARY KEY,
+    dataset TEXT NOT NULL,
+    kind TEXT NOT NULL,
+    layer_index INTEGER NOT NULL,
+    neuron_index INTEGER NOT NULL,
+    source TEXT NOT NULL,
+    fetched_at TEXT NOT NULL,
+    document BLOB,
+    UNIQUE (dataset, kind, layer_index, neuron_index)
+)
+"""
+LEVEL = 4
+"""Of zlib."""
+
+
+class Archived(NamedTuple):
+    """What a source said."""
+
+    document: bytes | None
+    """As it came; None: the source has none."""
+    source: str
+    fetched_at: str
+    """UTC, ISO 8601."""
+
+
+class Archive:
+    """StoreError for a file that is none, or is damaged."""
+
+    def __init__(self, path: Path, *, must_exist: bool = False) -> None:
+        if must_exist and not path.is_file():
+            raise StoreError(f"no archive {path}; run jobs/download.py first")
+        self._path = path
+        self._file = SqliteFile(path, SCHEMA)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        at: TracebackType | None,
+    ) -> None:
+        self._file.close()
+
+    def add(self, which: DocumentId, document: bytes | None, source: str) -> None:
+        """Kept from now on; document None: the source has none."""
+        packed = None if document is None else zlib.compress(document, LEVEL)
+        self._file.execute(
+            "INSERT INTO documents (dataset, kind, layer_index, neuron_index, source, fetched_at, "
+            "document) VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET "
+            "source = excluded.source, fetched_at = excluded.fetched_at, "
+            "document = excluded.document WHERE document IS NULL",
+            (*_key(which), source, datetime.now(UTC).isoformat(timespec="seconds"), packed),
+        )
+
+    def read(self, which: DocumentId) -> Archived | None:
+        """None when no source was asked for it yet."""
+        rows = self._file.execute(
+            "SELECT document, source, fetched_at FROM documents "
+            "WHERE dataset = ? AND kind = ? AND layer_index = ? AND neuron_index = ?",
+            _key(which),
+        )
+        if not rows:
+            return None
+        packed, source, fetched_at = rows[0]
+        try:
+            document = None if packed is None else zlib.decompress(packed)
+        except (zlib.error, TypeError) as error:
+            raise StoreError(
+                f"{self._path}: {which.path} is damaged ({error}); move the file away and "
+                "download again"
+            ) from error
+        return Archived(document, source, fetched_at)
+
+    def known(self, dataset: str, kind: Kind, layer_index: int, source: str) -> set[int]:
+        """Neurons of a layer for which there is nothing more to ask this source."""
+        rows = self._file.execute(
+            "SELECT neuron_index FROM documents WHERE dataset = ? AND kind = ? "
+            "AND layer_index = ? AND (document IS NOT NULL OR source = ?)",
+            (dataset, kind, layer_index, source),
+        )
+        return {int(neuron_index) for (neuron_index,) in rows}
+
+    def documents(self) -> Iterator[DocumentId]:
+        """Those that are there, layer by layer."""
+        layers = self._file.execute(
+            "SELECT DISTINCT dataset, kind, layer_index FROM documents ORDER BY 1, 2, 3"
+        )
+        for dataset, kind, layer_index in layers:
+            neurons = self._file.execute(
+                "SELECT neuron_index FROM documents WHERE dataset = ? AND kind = ? "
+                "AND layer_index = ? AND document IS NOT NULL ORDER BY neuron_index",
+                (dataset, kind, layer_index),
+            )
+            for (neuron_index,) in neurons:
+                yield DocumentId(dataset, Kind(kind), NeuronId(layer_index, neuron_index))
+
+
+def _key(which: DocumentId) -> tuple[str, str, int, int]:
+    neuron_id = which.neuron_id
+    return which.dataset, which.kind.value, neuron_id.layer_index, neuron_id.neuron_index

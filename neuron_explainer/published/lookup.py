@@ -1,0 +1,110 @@
+"""One unit of the published dataset, with all that is published of it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from neuron_explainer.errors import RecordFormatError
+from neuron_explainer.formats.openai_json import Reading
+from neuron_explainer.published.archive import Archive
+from neuron_explainer.published.documents import Content, read_content
+from neuron_explainer.published.downloads import Fetcher
+from neuron_explainer.published.locations import Dataset, DocumentId, Kind, check_unit
+from neuron_explainer.records.neuron import NeuronId
+from neuron_explainer.records.published import (
+    PublishedRecord,
+    PublishedResults,
+    RelatedNeurons,
+    TokensByActivation,
+    TokensByWeight,
+)
+
+ABSENT = "absent"
+"""The source has no such document."""
+NOT_ANNOUNCED = "not published for this model"
+NOT_DOWNLOADED = "not in the archive"
+
+
+@dataclass(frozen=True, slots=True)
+class PublishedNeuron:
+    """What is published of one unit; for what is None, `missing` says why."""
+
+    neuron_id: NeuronId
+    record: PublishedRecord | None
+    results: PublishedResults | None
+    related: RelatedNeurons | None
+    tokens_by_activation: TokensByActivation | None
+    tokens_by_weight: TokensByWeight | None
+    missing: Mapping[Kind, str]
+    left_out: Mapping[str, int]
+    """What the documents hold and these records do not."""
+
+
+async def look_up(
+    dataset: Dataset,
+    neuron_id: NeuronId,
+    *,
+    archive: Archive | None = None,
+    fetcher: Fetcher | None = None,
+) -> PublishedNeuron:
+    """From the archive; what it does not know from the source, and then into the archive.
+
+    UnitNotFound for a unit that the subject has not. A document that cannot be had is missing,
+    with the reason, and nothing is raised for it.
+    """
+    check_unit(dataset, neuron_id)
+    of_kind = {kind: DocumentId(dataset.name, kind, neuron_id) for kind in dataset.kinds}
+    found = await asyncio.gather(*(_find(w, archive, fetcher) for w in of_kind.values()))
+    missing = {kind: NOT_ANNOUNCED for kind in Kind if kind not in of_kind}
+    contents: dict[Kind, Any] = dict.fromkeys(Kind)
+    left_out: Counter[str] = Counter()
+    for kind, reading in zip(of_kind, found, strict=True):
+        if isinstance(reading, str):
+            missing[kind] = reading
+        else:
+            contents[kind] = reading.value
+            left_out.update(reading.left_out)
+    return PublishedNeuron(
+        neuron_id,
+        record=contents[Kind.ACTIVATIONS],
+        results=contents[Kind.EXPLANATIONS],
+        related=contents[Kind.RELATED_NEURONS],
+        tokens_by_activation=contents[Kind.TOKENS_BY_ACTIVATION],
+        tokens_by_weight=contents[Kind.TOKENS_BY_WEIGHT],
+        missing=missing,
+        left_out=left_out,
+    )
+
+
+async def _find(
+    which: DocumentId, archive: Archive | None, fetcher: Fetcher | None
+) -> Reading[Content] | str:
+    """What a document says, or why there is none."""
+    archived = None if archive is None else archive.read(which)
+    if archived is not None and (
+        archived.document is not None
+        or fetcher is None
+        or fetcher.source.address == archived.source  # of another one it says nothing
+    ):
+        return _read(which, archived.document)
+    if fetcher is None:
+        return NOT_DOWNLOADED
+    fetched = await fetcher.fetch(which)
+    if fetched.failure is not None:
+        return fetched.failure.reason
+    if archive is not None:
+        archive.add(which, fetched.document, fetcher.source.address)
+    return _read(which, fetched.document)
+
+
+def _read(which: DocumentId, document: bytes | None) -> Reading[Content] | str:
+    if document is None:
+        return ABSENT
+    try:
+        return read_content(which, document)
+    except RecordFormatError as error:
+        return f"not in the format: {error}"

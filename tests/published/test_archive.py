@@ -1,0 +1,112 @@
+"""The archive keeps documents as they came, and the knowledge that there is none."""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from pathlib import Path
+
+import pytest
+
+from neuron_explainer.errors import StoreError
+from neuron_explainer.published.archive import Archive
+from neuron_explainer.published.locations import DocumentId, Kind
+from neuron_explainer.records.neuron import NeuronId
+from tests.published.mirror import NEURON, document, which
+
+HERE, THERE = "https://here", "https://there"
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "published.sqlite"
+
+
+def test_a_document_comes_back_byte_for_byte(path: Path) -> None:
+    content = b"\xef\xbb\xbf{} \r\n\x00\xff"
+    with Archive(path) as archive:
+        archive.add(which(Kind.ACTIVATIONS), content, HERE)
+        found = archive.read(which(Kind.ACTIVATIONS))
+    assert found is not None
+    assert (found.document, found.source) == (content, HERE)
+    assert found.fetched_at.endswith("+00:00")
+
+
+def test_documents_of_another_kind_unit_or_dataset_are_other_documents(path: Path) -> None:
+    others = [
+        which(Kind.EXPLANATIONS),
+        which(Kind.ACTIVATIONS, NeuronId(1, 8)),
+        which(Kind.ACTIVATIONS, NeuronId(2, 7)),
+        DocumentId("gpt2-small", Kind.ACTIVATIONS, NEURON),
+    ]
+    with Archive(path) as archive:
+        archive.add(which(Kind.ACTIVATIONS), b"{}", HERE)
+        assert [archive.read(other) for other in others] == [None] * 4
+
+
+def test_absent_is_known_to_the_source_that_said_so_alone(path: Path) -> None:
+    with Archive(path) as archive:
+        archive.add(which(Kind.ACTIVATIONS), None, HERE)
+        found = archive.read(which(Kind.ACTIVATIONS))
+        assert found is not None
+        assert found.document is None
+        assert archive.known("gpt2-xl", Kind.ACTIVATIONS, 1, HERE) == {7}
+        assert archive.known("gpt2-xl", Kind.ACTIVATIONS, 1, THERE) == set()
+        assert list(archive.documents()) == []
+
+
+def test_absent_gives_way_to_a_document_and_a_document_to_nothing(path: Path) -> None:
+    one = which(Kind.ACTIVATIONS)
+    with Archive(path) as archive:
+        archive.add(one, None, HERE)
+        archive.add(one, b"first", THERE)
+        archive.add(one, b"second", HERE)
+        archive.add(one, None, HERE)
+        found = archive.read(one)
+        assert found is not None
+        assert (found.document, found.source) == (b"first", THERE)
+        assert archive.known("gpt2-xl", Kind.ACTIVATIONS, 1, "anywhere") == {7}
+
+
+def test_a_reader_sees_what_is_written_meanwhile(path: Path) -> None:
+    with Archive(path) as writer, Archive(path, must_exist=True) as reader:
+        for neuron_index in range(3):
+            one = which(Kind.EXPLANATIONS, NeuronId(0, neuron_index))
+            writer.add(one, document(one), HERE)
+            found = reader.read(one)
+            assert found is not None
+            assert found.document == document(one)
+        assert [one.neuron_id.neuron_index for one in reader.documents()] == [0, 1, 2]
+
+
+def test_a_unit_among_thousands_is_found_in_milliseconds(path: Path) -> None:
+    one = which(Kind.ACTIVATIONS, NeuronId(0, 6399))
+    with Archive(path) as archive:
+        for neuron_index in range(6400):
+            archive.add(which(Kind.ACTIVATIONS, NeuronId(0, neuron_index)), b"{}" * 50, HERE)
+    with Archive(path) as archive:
+        started = time.perf_counter()
+        assert archive.read(one) is not None
+        assert time.perf_counter() - started < 0.05  # 0.1 ms on a machine that does nothing else
+
+
+def test_a_file_that_is_no_archive_is_named(path: Path) -> None:
+    path.write_bytes(b"no sqlite file, though it is long enough to look like one" * 20)
+    with pytest.raises(StoreError, match=r"published\.sqlite"):
+        Archive(path)
+
+
+def test_an_archive_that_is_not_there_is_not_made_by_a_reader(path: Path) -> None:
+    with pytest.raises(StoreError, match=r"jobs/download\.py"):
+        Archive(path, must_exist=True)
+    assert not path.exists()
+
+
+def test_a_damaged_document_is_named(path: Path) -> None:
+    with Archive(path) as archive:
+        archive.add(which(Kind.ACTIVATIONS), b"{}", HERE)
+        with sqlite3.connect(path) as connection:
+            connection.execute("UPDATE documents SET document = x'0102'")
+        connection.close()
+        with pytest.raises(StoreError, match=r"activations/1/7\.json is damaged"):
+            archive.read(which(Kind.ACTIVATIONS))
