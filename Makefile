@@ -23,6 +23,7 @@ bench: $(INSTALLED)
 	$(BIN)/python jobs/benchmark_scaling.py
 	$(BIN)/python jobs/benchmark_simulator.py
 	$(BIN)/python jobs/benchmark_client.py
+	$(BIN)/python jobs/benchmark_search.py
 
 install: $(INSTALLED)
 

@@ -1,0 +1,136 @@
+"""Commands over explanations from anywhere: import them, search them."""
+
+# Stages are imported inside their commands, so that --help does not wait for pandas.
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+from neuron_explainer.cli_options import JsonOption, RunOption, console
+from neuron_explainer.pipeline.folder import DEFAULT_RUN, RunFolder
+
+if TYPE_CHECKING:
+    from neuron_explainer.pipeline.import_files import Imported
+    from neuron_explainer.records.listed import ListedExplanation
+
+SourceOption = Annotated[
+    str | None,
+    typer.Option("--source", help="The list's name, where a file does not say it."),
+]
+
+
+def add_commands(app: typer.Typer) -> None:
+    """Puts the commands of this file into the program."""
+    app.command(name="import")(import_)
+    app.command()(search)
+
+
+def import_(
+    files: Annotated[
+        list[Path],
+        typer.Argument(help="Tables, JSON lists, folders; runs, too."),
+    ],
+    run: RunOption = DEFAULT_RUN,
+    source: SourceOption = None,
+    model: Annotated[
+        str | None, typer.Option("--model", help="The subject, where a file does not say it.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Take explanations made elsewhere into the run's library; what is there already stays once.
+
+    [dim]csv, tsv, jsonl, parquet with layer, neuron and explanation in any common spelling; the
+    files and folders of OpenAI, Neuronpedia, delphi and Transluce.[/]
+    """
+    from neuron_explainer.pipeline.import_files import import_files
+    from neuron_explainer.stores.library import Library
+
+    imported: list[Imported] = []
+    with Library(RunFolder(run).library) as library:
+        for result in import_files(files, library, source=source, model=model):
+            imported.append(result)
+            if not as_json:
+                _print_imported(result)
+    if as_json:
+        typer.echo(json.dumps([_plain(result) for result in imported]))
+    if any(result.refused is not None for result in imported):
+        raise typer.Exit(1)
+
+
+def search(
+    words: Annotated[str, typer.Argument(help="What the explanations are about.")],
+    run: RunOption = DEFAULT_RUN,
+    layer: Annotated[
+        int | None, typer.Option("--layer", min=0, help="Of this layer alone.")
+    ] = None,
+    min_score: Annotated[
+        float | None, typer.Option("--min-score", help="Scored at least so high.")
+    ] = None,
+    source: Annotated[
+        str | None,
+        typer.Option("--source", help="Of this list alone; a run's is its name."),
+    ] = None,
+    limit: Annotated[int, typer.Option("--limit", min=1, help="At most so many.")] = 20,
+    as_json: JsonOption = False,
+) -> None:
+    """Find explanations by their words, in all lists that were imported and the run's own."""
+    from neuron_explainer.pipeline.own_explanations import open_with_own
+
+    with open_with_own(RunFolder(run)) as library:
+        found = library.search(
+            words, layer_index=layer, min_score=min_score, source=source, limit=limit
+        )
+    if as_json:
+        answer = {
+            "words": found.words, "left_out": found.left_out,
+            "explanations": [asdict(hit) for hit in found.hits],
+        }  # fmt: skip
+        typer.echo(json.dumps(answer, ensure_ascii=False))
+        return
+    _print_hits(found.hits)
+    if found.left_out:
+        console.print(f"left out, as very common: {', '.join(found.left_out)}", markup=False)
+
+
+def _print_hits(hits: tuple[ListedExplanation, ...]) -> None:
+    if not hits:
+        console.print("nothing found")
+        return
+    table = Table(box=box.SIMPLE_HEAD)
+    for name in ("neuron", "score", "explanation", "list"):
+        table.add_column(name, no_wrap=name in ("neuron", "score"))
+    for hit in hits:
+        score = "–" if hit.score is None else f"{hit.score.value:.2f}"
+        table.add_row(str(hit.neuron_id), score, Text(hit.text.strip()), Text(hit.source))
+    console.print(table)
+
+
+def _print_imported(result: Imported) -> None:
+    if result.refused is not None:
+        line = f"refused: {result.refused}"
+    else:
+        added = result.added
+        line = f"{result.path}: {added.n_added:,} added, {added.n_known:,} known already"
+        if added.n_scores_differing:
+            line += f", {added.n_scores_differing:,} scores differ from those that are there"
+        left_out = ", ".join(f"{reason} {n:,}" for reason, n in result.left_out.most_common())
+        line += f"; left out: {left_out}" if left_out else ""
+    console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def _plain(result: Imported) -> dict[str, object]:
+    return {
+        "path": str(result.path),
+        "kind": result.kind,
+        "added": asdict(result.added),
+        "left_out": dict(result.left_out),
+        "refused": result.refused,
+    }

@@ -1,0 +1,227 @@
+"""Explanations from files of every kind that is known, into a library.
+
+    a run folder                 the newest explanation of each unit, by the method used last
+    delphi's folder              formats/delphi.py
+    a Neuronpedia export         formats/neuronpedia.py, whole or any part of it
+    a mirror of the published    LAYER/NEURON.jsonl below `explanations` (formats/openai.py)
+    one file                     Neuronpedia's, Transluce's or OpenAI's by its first row, else a
+                                 table (formats/tables.py)
+
+A file, or a folder of small files, is in the library whole or not at all.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Protocol
+
+from neuron_explainer.errors import NeuronExplainerError, RecordFormatError, StoreError
+from neuron_explainer.formats.delphi import is_delphi, read_delphi
+from neuron_explainer.formats.neuronpedia import find_batches, is_neuronpedia, read_neuronpedia
+from neuron_explainer.formats.openai_results import read_results
+from neuron_explainer.formats.rows import read_rows, readable
+from neuron_explainer.formats.tables import read_claim, read_table
+from neuron_explainer.formats.transluce import is_transluce, read_transluce
+from neuron_explainer.pipeline.folder import RunFolder
+from neuron_explainer.records.listed import ListedExplanation, ListedScore
+from neuron_explainer.records.published import PublishedExplanation
+from neuron_explainer.records.score import reason_kind
+from neuron_explainer.stores.library import Added, Library
+from neuron_explainer.stores.results import Results, UnitResult
+
+OPENAI = "openai"
+"""The source of the published explanations."""
+_UNIT_FILE = re.compile(r"\d+\.jsonl")
+
+
+class Kind(StrEnum):
+    """What a file or a folder is."""
+
+    RUN = "run"
+    DELPHI = "delphi"
+    NEURONPEDIA = "neuronpedia"
+    OPENAI = "openai"
+    TRANSLUCE = "transluce"
+    TABLE = "table"
+
+
+@dataclass(frozen=True, slots=True)
+class Imported:
+    """What became of one file, or of a folder that is taken as one."""
+
+    path: Path
+    kind: Kind | None
+    """None: it was refused before that was known."""
+    added: Added
+    left_out: Counter[str]
+    """What could not be taken over -> how often."""
+    refused: str | None = None
+    """Why nothing of it is in the library; None: all that could be taken is."""
+
+
+def import_files(
+    paths: Iterable[Path], library: Library, *, source: str | None = None, model: str | None = None
+) -> Iterator[Imported]:
+    """One result a file, as soon as it is in the library; what is damaged is refused, and the rest
+    goes on. StoreError when the library itself fails.
+
+    source, model: for explanations that do not say theirs.
+    """
+    for path in paths:
+        try:
+            parts = _find_parts(path)
+        except RecordFormatError as error:
+            yield Imported(path, None, Added(), Counter(), str(error))
+            continue
+        for part, kind in parts:
+            yield _import_part(part, kind, library, source, model)
+
+
+def _import_part(
+    path: Path, kind: Kind, library: Library, source: str | None, model: str | None
+) -> Imported:
+    left_out: Counter[str] = Counter()
+    listed = READERS[kind](path, left_out, source=source, model=model)
+    try:
+        return Imported(path, kind, library.add(listed), left_out)
+    except NeuronExplainerError as error:
+        if isinstance(error, StoreError) and kind != Kind.RUN:
+            raise
+        return Imported(path, kind, Added(), left_out, str(error))
+
+
+def _find_parts(path: Path) -> Sequence[tuple[Path, Kind]]:
+    """Each with its kind; RecordFormatError when it is none that is known."""
+    if not path.is_dir():
+        return [(path, _kind_of_file(path))]
+    with readable(path):
+        if RunFolder(path).results.exists():
+            return [(path, Kind.RUN)]
+        if is_delphi(path):
+            return [(path, Kind.DELPHI)]
+        if batches := find_batches(path):
+            return [(batch, Kind.NEURONPEDIA) for batch in batches]
+        if any(_unit_files(path)):
+            return [(path, Kind.OPENAI)]
+    raise RecordFormatError(
+        path, "no run, no folder of delphi, of Neuronpedia or of published explanations"
+    )
+
+
+def _kind_of_file(path: Path) -> Kind:
+    """By its first row; a file without rows is a table."""
+    first = next(read_rows(path), None)
+    fields = {} if first is None else first.fields
+    if "scored_explanations" in fields or "scored_explanation_or_baseline_list" in fields:
+        return Kind.OPENAI
+    if is_transluce(fields):
+        return Kind.TRANSLUCE
+    return Kind.NEURONPEDIA if is_neuronpedia(fields) else Kind.TABLE
+
+
+def _unit_files(folder: Path) -> Iterator[Path]:
+    for inner in folder.rglob("explanations"):
+        yield from (path for path in inner.glob("*/*.jsonl") if _UNIT_FILE.fullmatch(path.name))
+    if folder.name == "explanations":
+        yield from (path for path in folder.glob("*/*.jsonl") if _UNIT_FILE.fullmatch(path.name))
+
+
+# Readers
+
+
+class Reader(Protocol):
+    """The explanations of a file or a folder; `left_out` is filled while they are read."""
+
+    def __call__(
+        self, path: Path, left_out: Counter[str], /, *, source: str | None, model: str | None
+    ) -> Iterator[ListedExplanation]: ...
+
+
+def _read_transluce(
+    path: Path, left_out: Counter[str], *, source: str | None, model: str | None
+) -> Iterator[ListedExplanation]:
+    del model  # each of their neurons names its own
+    return read_transluce(path, left_out, source=source)
+
+
+def _read_openai(
+    path: Path, left_out: Counter[str], *, source: str | None, model: str | None
+) -> Iterator[ListedExplanation]:
+    paths = sorted(_unit_files(path), key=_place) if path.is_dir() else [path]
+    for file in paths:
+        with readable(file):
+            document = file.read_bytes()
+        results, not_read = read_results(document, file)
+        left_out.update(not_read)
+        for explanation in results.explanations:
+            text = read_claim(explanation.text, left_out)
+            if text is None:
+                continue
+            scores = tuple(_published_scores(explanation))
+            try:
+                yield ListedExplanation(
+                    results.neuron_id, text, source or OPENAI, model, scores=scores
+                )
+            except ValueError as error:
+                raise RecordFormatError(file, str(error)) from error
+
+
+def _published_scores(explanation: PublishedExplanation) -> Iterator[ListedScore]:
+    for name in ("ev_correlation_score", "rsquared_score", "absolute_dev_explained_score"):
+        value = getattr(explanation, name)
+        if value is not None:
+            yield ListedScore(value, name)
+
+
+def _place(path: Path) -> tuple[int, str, int]:
+    """Layers and neurons by number, other folders last."""
+    layer = path.parent.name
+    number = int(layer) if layer.isdecimal() and len(layer) < 10 else 10**10
+    return number, str(path.parent), int(path.stem[:18])
+
+
+def _read_run(
+    path: Path, left_out: Counter[str], *, source: str | None, model: str | None
+) -> Iterator[ListedExplanation]:
+    folder = RunFolder(path)
+    subject = (folder.read_choices() or {}).get("model") or model
+    with Results(folder.results, read_only=True) as results:
+        for unit in results.units(results.current_method()):
+            if unit.text is None:
+                left_out[f"unit without an explanation: {reason_kind(unit.reason or '')}"] += 1
+                continue
+            yield list_unit(unit, source=source or path.resolve().name, model=subject)
+
+
+def list_unit(unit: UnitResult, *, source: str, model: str | None) -> ListedExplanation:
+    """A unit's explanation of a run, its headline score first; it must have a text."""
+    if unit.text is None:
+        raise ValueError(f"unit {unit.neuron_id} has no explanation")
+    names = sorted(unit.scores, key=lambda name: name != unit.headline)
+    values = [(name, unit.scores[name].value) for name in names]
+    return ListedExplanation(
+        unit.neuron_id,
+        unit.text,
+        source,
+        model,
+        explainer=unit.explainer,
+        explainer_model=unit.model,
+        scores=tuple(
+            ListedScore(value, name, unit.simulator) for name, value in values if value is not None
+        ),
+    )
+
+
+READERS: dict[Kind, Reader] = {
+    Kind.RUN: _read_run,
+    Kind.DELPHI: read_delphi,
+    Kind.NEURONPEDIA: read_neuronpedia,
+    Kind.OPENAI: _read_openai,
+    Kind.TRANSLUCE: _read_transluce,
+    Kind.TABLE: read_table,
+}

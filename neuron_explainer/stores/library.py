@@ -1,0 +1,306 @@
+"""A library of explanations of any origin, in sqlite: added in bulk, searched by words (FTS5).
+
+    add       a batch in one transaction; what is there already is not added again
+    search    by words, ranked (library_search.py)
+    of_unit   all that is said of one unit
+
+The tables are those of `library_schema.py`. Others may read while one process writes.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from neuron_explainer.errors import StoreError
+from neuron_explainer.records.listed import ListedExplanation, ListedScore, Polarity
+from neuron_explainer.records.neuron import NeuronId
+from neuron_explainer.stores.library_schema import CHANGES
+from neuron_explainer.stores.library_search import Filters, Found, find
+from neuron_explainer.stores.migrations import migrate, version_of
+from neuron_explainer.stores.sqlite_file import BUSY_S
+
+ROWS_AT_ONCE = 2000
+COLUMNS = (
+    "explanations.id, layer_index, neuron_index, text, sources.name, model, site, polarity, "
+    "explainer, explainer_model"
+)
+READ = f"SELECT {COLUMNS} FROM explanations JOIN sources ON sources.id = source_id"
+ADD = """
+INSERT INTO explanations (
+    digest, source_id, layer_index, neuron_index, text, model, site, polarity, explainer,
+    explainer_model, score
+) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING
+"""
+ADD_SCORE = """
+INSERT INTO scores (explanation_id, number, value, kind, scorer)
+SELECT id, ?, ?, ?, ? FROM explanations WHERE digest = ?
+ON CONFLICT DO NOTHING
+"""
+OTHER_VALUE = """
+SELECT count(*) FROM explanations JOIN scores ON explanation_id = id
+WHERE digest = ? AND kind = ? AND scorer = ? AND value <> ?
+"""
+HAS_SOURCE = "SELECT 1 FROM sources WHERE name = ?"
+USE_FIRST_SCORE = "UPDATE explanations SET score = ? WHERE digest = ? AND score IS NULL"
+
+
+@dataclass(frozen=True, slots=True)
+class Added:
+    """What became of a batch."""
+
+    n_added: int = 0
+    n_known: int = 0
+    """Explanations that were there already, from the same source."""
+    n_scores_added: int = 0
+    """To new and to known explanations."""
+    n_scores_differing: int = 0
+    """Another value of the same kind and scorer was there already, and stays."""
+
+
+class Library:
+    """One file; StoreError, which names it, for everything that goes wrong."""
+
+    def __init__(self, path: Path, *, read_only: bool = False) -> None:
+        if read_only and not path.exists():
+            raise StoreError(f"no library at {path}; import some explanations first")
+        self._path = path
+        with self._naming():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            mode = _reader_mode(path) if read_only else "rwc"
+            uri = f"{path.absolute().as_uri()}?mode={mode}"
+            self._connection = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=BUSY_S)
+        try:
+            with self._naming():
+                self._open(read_only)
+        except StoreError:
+            self._connection.close()
+            raise
+
+    def _open(self, read_only: bool) -> None:
+        if not read_only:
+            self._connection.execute("PRAGMA journal_mode = WAL")
+            self._connection.execute("PRAGMA synchronous = NORMAL")
+            migrate(self._connection, CHANGES)
+        if version_of(self._connection) != len(CHANGES):
+            raise StoreError(f"{self._path} is a library of another version; import into a new one")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        at: TracebackType | None,
+    ) -> None:
+        self._connection.close()
+
+    def __len__(self) -> int:
+        return sum(self.sources().values())
+
+    @property
+    def path(self) -> Path:
+        return self._path
+
+    def sources(self) -> Mapping[str, int]:
+        """How many explanations each source has, by name."""
+        query = (
+            "SELECT name, (SELECT count(*) FROM explanations WHERE source_id = sources.id) "
+            "FROM sources ORDER BY name"
+        )
+        return dict(self._rows(query))
+
+    def add(self, explanations: Iterable[ListedExplanation]) -> Added:
+        """All of them, or none when the iterator or the disk fails.
+
+        Known is what has the same source, unit, polarity, explainer and text. Scores of a kind or
+        a scorer that a known explanation lacks are added to it.
+        """
+        counts: defaultdict[str, int] = defaultdict(int)
+        remaining = iter(explanations)
+        with self._transaction():
+            source_ids = _SourceIds(self._connection)
+            while batch := list(islice(remaining, ROWS_AT_ONCE)):
+                for name, n in self._add_batch(batch, source_ids).items():
+                    counts[name] += n
+        return Added(**counts)
+
+    def _add_batch(
+        self, batch: Sequence[ListedExplanation], source_ids: _SourceIds
+    ) -> dict[str, int]:
+        digests = [explanation.digest() for explanation in batch]
+        added = self._connection.executemany(
+            ADD,
+            [
+                (digest, source_ids.of(e.source), e.neuron_id.layer_index,
+                 e.neuron_id.neuron_index, e.text, e.model, e.site, e.polarity, e.explainer,
+                 e.explainer_model, e.score and e.score.value)
+                for e, digest in zip(batch, digests, strict=True)
+            ],
+        ).rowcount  # fmt: skip
+        scored = [
+            (number, score, digest)
+            for explanation, digest in zip(batch, digests, strict=True)
+            for number, score in enumerate(explanation.scores)
+        ]
+        score_rows = [(n, s.value, s.kind or "", s.scorer or "", d) for n, s, d in scored]
+        n_scores_added = self._connection.executemany(ADD_SCORE, score_rows).rowcount
+        n_differing = 0
+        if n_scores_added < len(scored):
+            n_differing = sum(self._has_other_value(score, digest) for _, score, digest in scored)
+        if added < len(batch):
+            firsts = [(score.value, digest) for number, score, digest in scored if number == 0]
+            self._connection.executemany(USE_FIRST_SCORE, firsts)
+        return {
+            "n_added": added,
+            "n_known": len(batch) - added,
+            "n_scores_added": max(0, n_scores_added),
+            "n_scores_differing": n_differing,
+        }
+
+    def _has_other_value(self, score: ListedScore, digest: bytes) -> bool:
+        values = (digest, score.kind or "", score.scorer or "", score.value)
+        return bool(self._connection.execute(OTHER_VALUE, values).fetchone()[0])
+
+    def search(
+        self,
+        words: str,
+        *,
+        layer_index: int | None = None,
+        min_score: float | None = None,
+        source: str | None = None,
+        limit: int = 20,
+    ) -> Found[ListedExplanation]:
+        """The explanations that fit the words best; see `library_search.find` for how.
+
+        StoreError for a source that the library does not have.
+        """
+        if source is not None and not self._rows(HAS_SOURCE, [source]):
+            has = ", ".join(self.sources()) or "none"
+            raise StoreError(f"{self._path} has no source {source!r} (has {has})")
+        with self._naming():
+            found = find(
+                self._connection, words, Filters(layer_index, min_score, source), limit=limit
+            )
+        listed = {
+            explanation_id: explanation
+            for explanation_id, explanation in self._read_ids(found.hits)
+        }
+        hits = tuple(listed[explanation_id] for explanation_id in found.hits)
+        return Found(hits, found.words, found.left_out, found.n_with_all)
+
+    def of_unit(
+        self, neuron_id: NeuronId, *, model: str | None = None, site: str | None = None
+    ) -> tuple[ListedExplanation, ...]:
+        """All that is said of a unit, in the order it was added; of any model and site if None.
+
+        Explanations whose list names no model, or no site, are those of any.
+        """
+        condition, values = "layer_index = ? AND neuron_index = ?", [*_parts(neuron_id)]
+        for column, value in (("model", model), ("site", site)):
+            if value is not None:
+                condition += f" AND ({column} = ? OR {column} IS NULL)"
+                values.append(value)
+        rows = self._rows(f"{READ} WHERE {condition} ORDER BY explanations.id", values)
+        return tuple(explanation for _, explanation in self._listed(rows))
+
+    def all(self, source: str | None = None) -> Iterator[ListedExplanation]:
+        """Every explanation, or those of one source, in the order they were added."""
+        last = 0
+        condition = "explanations.id > ?" + ("" if source is None else " AND sources.name = ?")
+        while True:
+            rows = self._rows(
+                f"{READ} WHERE {condition} ORDER BY explanations.id LIMIT {ROWS_AT_ONCE}",
+                [last] if source is None else [last, source],
+            )
+            if not rows:
+                return
+            last = rows[-1][0]
+            yield from (explanation for _, explanation in self._listed(rows))
+
+    def _read_ids(self, ids: Sequence[int]) -> Iterator[tuple[int, ListedExplanation]]:
+        places = ", ".join("?" * len(ids))
+        return self._listed(self._rows(f"{READ} WHERE explanations.id IN ({places})", ids))
+
+    def _listed(self, rows: Sequence[tuple[Any, ...]]) -> Iterator[tuple[int, ListedExplanation]]:
+        scores: defaultdict[int, list[ListedScore]] = defaultdict(list)
+        places = ", ".join("?" * len(rows))
+        of_rows = self._rows(
+            "SELECT explanation_id, value, kind, scorer FROM scores "
+            f"WHERE explanation_id IN ({places}) ORDER BY explanation_id, number, rowid",
+            [row[0] for row in rows],
+        )
+        for explanation_id, value, kind, scorer in of_rows:
+            scores[explanation_id].append(ListedScore(value, kind or None, scorer or None))
+        for explanation_id, layer, unit, text, source, *said in rows:
+            model, site, polarity, explainer, explainer_model = said
+            yield explanation_id, ListedExplanation(
+                NeuronId(layer, unit), text, source, model, site,
+                None if polarity is None else Polarity(polarity), explainer, explainer_model,
+                tuple(scores[explanation_id]),
+            )  # fmt: skip
+
+    def _rows(self, query: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        with self._naming(), closing(self._connection.execute(query, values)) as cursor:
+            return cursor.fetchall()
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        """All of it or nothing."""
+        with self._naming():
+            self._connection.execute("BEGIN IMMEDIATE")
+        try:
+            with self._naming():
+                yield
+                self._connection.execute("COMMIT")
+        except BaseException:
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
+            raise
+
+    @contextmanager
+    def _naming(self) -> Iterator[None]:
+        """Puts the file's name into what sqlite and the disk say."""
+        try:
+            yield
+        except (OSError, sqlite3.Error) as error:
+            reason = next(iter(str(error).splitlines()), type(error).__name__)
+            raise StoreError(
+                f"{self._path}: {reason}; free some space, or move the file away"
+            ) from error
+
+
+class _SourceIds:
+    """Numbers of the sources' names, within one transaction."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+        self._known: dict[str, int] = {}
+
+    def of(self, name: str) -> int:
+        if name not in self._known:
+            self._connection.execute(
+                "INSERT INTO sources (name) VALUES (?) ON CONFLICT DO NOTHING", (name,)
+            )
+            query = "SELECT id FROM sources WHERE name = ?"
+            self._known[name] = int(self._connection.execute(query, (name,)).fetchone()[0])
+        return self._known[name]
+
+
+def _reader_mode(path: Path) -> str:
+    """A folder that may not be written, and has no -wal, has no writer either."""
+    is_closed = not os.access(path.parent, os.W_OK) and not Path(f"{path}-wal").exists()
+    return "ro&immutable=1" if is_closed else "ro"
+
+
+def _parts(neuron_id: NeuronId) -> tuple[Any, ...]:
+    return neuron_id.layer_index, neuron_id.neuron_index

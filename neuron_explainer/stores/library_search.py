@@ -1,0 +1,218 @@
+"""Search of a library by words: which explanations fit best, quickly for the commonest words too.
+
+1. The query is split into words and "quoted phrases". Each becomes a quoted string of FTS5, so that
+   no query is a syntax error; words match by their stem (`animals` finds `animal`).
+2. Words that say little are left out where others are there: function words, and words that more
+   than COMMON_SHARE of the explanations hold (`words`, `related`). Phrases always stay.
+3. Explanations with all words come first: the shortest first, as most of what they say was asked
+   for, and among these the best scored.
+4. When that finds too few, those with the last word as the beginning of a longer one follow, then
+   those with any of the words: by the sum of log(explanations / explanations with the word), the
+   usual weight of rare words (Spärck Jones 1972).
+5. Of more than MOST_RANKED that fit (in 4: MOST_OF_A_WORD a word), the first ones that were added
+   are ranked: among so many the order says little, and 200,000 would take half a second.
+"""
+
+from __future__ import annotations
+
+import heapq
+import math
+import re
+import sqlite3
+import unicodedata
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, NamedTuple, TypeVar
+
+from neuron_explainer.errors import UsageError
+
+T = TypeVar("T")
+MOST_RANKED = 5000
+"""So many of the explanations that fit are ranked."""
+MOST_OF_A_WORD = 2000
+"""The same, of each word, where any of several words is enough."""
+ENOUGH = 5
+"""With fewer that have all words, those that have any are looked for."""
+LEAST_BEGINNING = 3
+"""Letters of a word that others are found by their beginning with."""
+MOST_WORDS = 16
+"""Further words of a query are left out."""
+COMMON_SHARE = 0.05
+LEAST_COMMON = 200
+"""A word in fewer explanations than this is never too common."""
+FUNCTION_WORDS = frozenset((
+    "a", "about", "an", "and", "any", "are", "as", "at", "be", "by", "find", "for", "from", "has",
+    "have", "how", "i", "in", "into", "is", "it", "its", "me", "of", "on", "or", "show", "that",
+    "the", "their", "them", "these", "they", "this", "to", "was", "what", "when", "where", "which",
+    "who", "with",
+))  # fmt: skip
+_PART = re.compile(r'"([^"]*)"|([^\s"!#$%&()*+,./:;<=>?@\[\\\]^`{|}~]+)')
+"""A phrase, or a word: what ASCII punctuation other than `'`, `-` and `_` parts."""
+
+
+@dataclass(frozen=True, slots=True)
+class Filters:
+    """None: any."""
+
+    layer_index: int | None = None
+    min_score: float | None = None
+    """Of an explanation's first score, whatever its kind; those without one do not pass."""
+    source: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.min_score is not None and not math.isfinite(self.min_score):
+            raise UsageError(f"{self.min_score} is not a score to search from")
+
+
+@dataclass(frozen=True, slots=True)
+class Found(Generic[T]):
+    """What a search found."""
+
+    hits: tuple[T, ...]
+    """Best first."""
+    words: tuple[str, ...]
+    """What was looked for; empty when the query holds no word at all."""
+    left_out: tuple[str, ...]
+    """Words of the query that say too little, or were too many."""
+    n_with_all: int
+    """How many of the hits, from the first, have all of `words`; the others have some."""
+
+
+class _Term(NamedTuple):
+    """A word or a phrase of the query."""
+
+    text: str
+    is_phrase: bool
+
+    @property
+    def quoted(self) -> str:
+        return '"' + self.text.replace('"', '""') + '"'
+
+
+class _Query(NamedTuple):
+    """What the helpers share."""
+
+    connection: sqlite3.Connection
+    filters: Filters
+    tags: str
+    """The filters, in FTS5's language; empty without any."""
+
+    def match(self, words: str) -> str:
+        return f"text : ({words})" + (f" AND tags : ({self.tags})" if self.tags else "")
+
+
+def find(connection: sqlite3.Connection, words: str, filters: Filters, *, limit: int) -> Found[int]:
+    """Ids of the explanations that fit best, as the module says; MOST_RANKED at the most."""
+    limit = min(limit, MOST_RANKED)
+    terms = split_query(words)
+    n_rows = connection.execute("SELECT coalesce(max(id), 0) FROM explanations").fetchone()[0]
+    most = max(LEAST_COMMON, int(COMMON_SHARE * n_rows))
+    counts = {term: _count(connection, term, most + 1) for term in terms[:MOST_WORDS]}
+    kept = [t for t, n in counts.items() if t.is_phrase or not (_is_function(t) or n > most)]
+    kept = kept or [*counts]
+    left_out = tuple(term.text for term in terms if term not in kept)
+    looked_for = tuple(term.text for term in kept)
+    if not kept or limit < 1:
+        return Found((), looked_for, left_out, 0)
+    query = _Query(connection, filters, _tags(connection, filters))
+    hits = _with_all(query, " AND ".join(term.quoted for term in kept), limit)
+    n_with_all = len(hits)
+    if n_with_all < min(limit, ENOUGH):
+        weights = {term: math.log(1 + n_rows / max(1, counts[term])) for term in kept}
+        more = [*_with_beginning(query, kept, limit), *_with_any(query, weights, limit)]
+        hits = [*dict.fromkeys([*hits, *more])][:limit]
+    return Found(tuple(hits), looked_for, left_out, n_with_all)
+
+
+def split_query(words: str) -> list[_Term]:
+    """Words and phrases, each once; what has no letter and no digit is dropped."""
+    text = words.encode(errors="replace").decode().replace("\0", " ")
+    parts = [_Term(m[1] or m[2] or "", m[1] is not None) for m in _PART.finditer(text)]
+    return [*dict.fromkeys(term for term in parts if any(map(_is_of_word, term.text)))]
+
+
+def score_tag(score: float) -> int:
+    """Which tenth a score is filed under; those below 0 and above 1 are with the outermost."""
+    return max(0, min(10, math.trunc(max(-1.0, min(2.0, score)) * 10)))
+
+
+def _is_of_word(character: str) -> bool:
+    """As FTS5's unicode61 has it: letters, numbers, private use."""
+    category = unicodedata.category(character)
+    return category[0] in "LN" or category == "Co"
+
+
+def _is_function(term: _Term) -> bool:
+    return term.text.lower() in FUNCTION_WORDS
+
+
+def _count(connection: sqlite3.Connection, term: _Term, most: int) -> int:
+    """In how many explanations a term is; not more than `most` are counted."""
+    query = "SELECT count(*) FROM (SELECT 1 FROM words WHERE words MATCH ? LIMIT ?)"
+    return int(connection.execute(query, (f"text : {term.quoted}", most)).fetchone()[0])
+
+
+def _tags(connection: sqlite3.Connection, filters: Filters) -> str:
+    """Each is a word of the index's column `tags`."""
+    tags = []
+    if filters.layer_index is not None:
+        tags.append(f'"layer{filters.layer_index}"')
+    if filters.source is not None:
+        query = "SELECT id FROM sources WHERE name = ?"
+        row = connection.execute(query, (filters.source,)).fetchone()
+        tags.append(f"source{row[0] if row else 0}")
+    if filters.min_score is not None:
+        tenths = range(score_tag(filters.min_score), 11)
+        tags.append("(" + " OR ".join(f"score{tenth}" for tenth in tenths) + ")")
+    return " AND ".join(tags)
+
+
+def _with_all(query: _Query, words: str, limit: int) -> list[int]:
+    """Of the ones that match: the shortest, then the best scored."""
+    rows = query.connection.execute(
+        "SELECT id, length(text) - length(replace(text, ' ', '')) AS n_spaces, score FROM ("
+        "  SELECT explanations.id, explanations.text, score FROM words CROSS JOIN explanations"
+        "  ON explanations.id = words.rowid WHERE words MATCH ? AND (? IS NULL OR score >= ?)"
+        "  LIMIT ?"
+        ") ORDER BY n_spaces, score DESC NULLS LAST, id LIMIT ?",
+        (
+            query.match(words), query.filters.min_score, query.filters.min_score,
+            MOST_RANKED, limit,
+        ),
+    )  # fmt: skip
+    return [row[0] for row in rows]
+
+
+def _with_beginning(query: _Query, terms: Sequence[_Term], limit: int) -> list[int]:
+    """As `_with_all`, with the last word as the beginning of a word."""
+    if terms[-1].is_phrase or len(terms[-1].text) < LEAST_BEGINNING:
+        return []
+    words = [*(term.quoted for term in terms[:-1]), f"{terms[-1].quoted} *"]
+    return _with_all(query, " AND ".join(words), limit)
+
+
+def _with_any(query: _Query, weights: dict[_Term, float], limit: int) -> list[int]:
+    """By the weight of the terms an explanation has; equal ones the best scored first."""
+    weight_of: defaultdict[int, float] = defaultdict(float)
+    score_of: dict[int, float] = {}
+    for term, weight in weights.items():
+        for row_id, score in _rows_with(query, term):
+            weight_of[row_id] += weight
+            score_of[row_id] = score
+    return heapq.nsmallest(
+        limit, weight_of, key=lambda row_id: (-weight_of[row_id], -score_of[row_id], row_id)
+    )
+
+
+def _rows_with(query: _Query, term: _Term) -> Iterator[tuple[Any, ...]]:
+    """(id, score) of the first explanations with the term; no score is the lowest."""
+    return query.connection.execute(
+        "SELECT explanations.id, coalesce(score, -1e999) FROM words CROSS JOIN explanations"
+        " ON explanations.id = words.rowid WHERE words MATCH ? AND (? IS NULL OR score >= ?)"
+        " LIMIT ?",
+        (
+            query.match(term.quoted), query.filters.min_score, query.filters.min_score,
+            MOST_OF_A_WORD,
+        ),
+    )  # fmt: skip
