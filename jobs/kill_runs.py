@@ -118,13 +118,17 @@ def require_success(name: str, code: int) -> None:
         raise SystemExit(f"{name} ended with exit code {code}")
 
 
+LEFT_OUT = ("results.sqlite", ".lock", "progress.json")
+"""The first is compared table by table, the last says when things happened."""
+
+
 def digests(run: Path) -> dict[str, str]:
-    """Of every file of a run but its lock, and of every table in place of the database."""
+    """Of every file of a run but its lock and its clock, and of every table of the database."""
     return {
         **{
             str(path.relative_to(run)): hashlib.sha256(path.read_bytes()).hexdigest()
             for path in sorted(run.rglob("*"))
-            if path.is_file() and not path.name.startswith(("results.sqlite", ".lock"))
+            if path.is_file() and not path.name.startswith(LEFT_OUT)
         },
         **dict(_table_digests(run / "results.sqlite")),
     }

@@ -1,6 +1,7 @@
 """Explanations of the units of language models, with scores of how well they predict them."""
 
 from neuron_explainer.errors import NeuronExplainerError
+from neuron_explainer.notebook import Neuron, Run, open_run
 from neuron_explainer.records.explanation import Explanation, TokenLookupTable
 from neuron_explainer.records.neuron import (
     ActivationRecord,
@@ -18,13 +19,16 @@ __all__ = [
     "ActivationScale",
     "Explanation",
     "Moments",
+    "Neuron",
     "NeuronExplainerError",
     "NeuronId",
     "NeuronRecord",
+    "Run",
     "Score",
     "ScoredSimulation",
     "ScoredWindow",
     "SequenceSimulation",
     "Stratum",
     "TokenLookupTable",
+    "open_run",
 ]

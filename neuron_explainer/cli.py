@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from neuron_explainer.cli_library import add_commands
 from neuron_explainer.cli_options import (
     COLLECT_FIELDS,
     DRY_RUN,
@@ -29,7 +30,7 @@ from neuron_explainer.records.neuron import NeuronId
 
 if TYPE_CHECKING:
     from neuron_explainer.pipeline.summary import RunSummary
-    from neuron_explainer.records.score import ScoredWindow
+    from neuron_explainer.records.score import Score, ScoredWindow
     from neuron_explainer.stores.results import UnitResult
 
 EVIDENCE = {
@@ -139,6 +140,32 @@ def revise(spec: RunSpec, folder: RunFolder, *, evidence: str) -> None:
 
 
 @app.command()
+@takes_spec(*EXPLAIN_FIELDS, fresh=False, more={"as_json": OwnFlag(JsonOption, False)})
+def rescore(spec: RunSpec, folder: RunFolder, *, as_json: bool) -> None:
+    """Score a run's explanations with another simulator, beside another explainer's if named.
+
+    [dim]neuron-explainer rescore --simulator openai:gpt-4o-mini --explainer openai:gpt-4o[/]
+    """
+    from neuron_explainer.cli_display import ProgressDisplay, print_paired
+    from neuron_explainer.pipeline.events import ignore
+    from neuron_explainer.pipeline.rescore import run_rescore
+
+    if as_json:
+        paired = run_rescore(spec, folder, ignore).paired
+        compared = paired.compare()
+        answer = {
+            "comparison": compared and asdict(compared),
+            "by_layer": {layer: asdict(found) for layer, found in paired.by_layer().items()},
+            "units": [asdict(mover) for mover in paired.movers],
+        }
+        typer.echo(json.dumps(answer, allow_nan=False))
+        return
+    with ProgressDisplay(console) as display:
+        rescored = run_rescore(spec, folder, display)
+    print_paired(console, rescored.paired)
+
+
+@app.command()
 def report(run: RunOption = DEFAULT_RUN) -> None:
     """Write the page again from what is in the run folder."""
     from neuron_explainer.pipeline.run import report as write_page
@@ -155,7 +182,7 @@ def show(
     n_windows: Annotated[int, typer.Option(min=1, help="Windows of each kind to print.")] = 3,
     as_json: JsonOption = False,
 ) -> None:
-    """One neuron: explanation, score with its parts, windows with the activations coloured."""
+    """One neuron: explanation, score with its parts, cost, windows with activations coloured."""
     from neuron_explainer.cli_display import print_neuron
     from neuron_explainer.stores.neuron_store import NeuronStore
     from neuron_explainer.stores.results import Results
@@ -164,24 +191,43 @@ def show(
     record = NeuronStore(folder.store).read_neuron(NeuronId.parse(neuron))
     result: UnitResult | None = None
     scored: tuple[ScoredWindow, ...] = ()
+    candidates: tuple[tuple[str, Score], ...] = ()
     if folder.results.exists():
         with Results(folder.results, read_only=True) as results:
             result, scored = results.newest(record.neuron_id)
+            if result is not None:
+                candidates = results.candidates(results.current_method(), record.neuron_id)
     if as_json:
         answer = {
             "record": asdict(record),
             "result": None if result is None else asdict(result),
+            "candidates": [{"text": text, "score": asdict(score)} for text, score in candidates],
             "scored_windows": [asdict(window) for window in scored],
         }
         typer.echo(json.dumps(answer, ensure_ascii=False, allow_nan=False))
     else:
-        print_neuron(console, record, result, scored, n_windows)
+        print_neuron(console, record, result, scored, candidates, n_windows)
 
 
 @app.command()
 def scores(run: RunOption = DEFAULT_RUN, as_json: JsonOption = False) -> None:
     """How many neurons are scored, why others are not, and the scores of each layer."""
     _print_scores(RunFolder(run), as_json=as_json)
+
+
+@app.command()
+def status(run: RunOption = DEFAULT_RUN, as_json: JsonOption = False) -> None:
+    """What a run is at: done, unscored by reason, rate, cost, time left; while it goes on, too."""
+    from neuron_explainer.cli_display import print_status
+    from neuron_explainer.pipeline.status import read_status
+
+    found = read_status(RunFolder(run))
+    if as_json:
+        at = found.progress
+        rates = {"rate": at and at.rate, "left_s": at and at.left_s}
+        typer.echo(json.dumps(asdict(found) | rates, allow_nan=False))
+    else:
+        print_status(console, found)
 
 
 @app.command()
@@ -228,6 +274,9 @@ def doctor(
         print_checks(console, checks)
     if any(check.status == "problem" for check in checks):
         raise typer.Exit(1)
+
+
+add_commands(app)
 
 
 def main() -> None:

@@ -35,6 +35,7 @@ from neuron_explainer.pipeline.events import (
     UnitExplained,
 )
 from neuron_explainer.pipeline.summary import QUANTILES, RunSummary, ScoreSummary
+from neuron_explainer.pipeline.wording import format_rate, format_seconds
 from neuron_explainer.records.neuron import ActivationRecord, NeuronRecord
 from neuron_explainer.records.score import RANDOM_ONLY, Score, ScoredWindow
 from neuron_explainer.stores.results import UnitResult
@@ -42,17 +43,22 @@ from neuron_explainer.viewer.display import printable
 from neuron_explainer.viewer.report_data import label_of
 
 if TYPE_CHECKING:
+    from neuron_explainer.pipeline.comparison import Comparison, PairedScores
     from neuron_explainer.pipeline.revision_summary import RevisionSummary
+    from neuron_explainer.pipeline.status import RunStatus
 
+N_MOVERS = 5
 N_FIRST_SHOWN = 3
 WIDE = 78
 """Columns from which on a terminal has room for the quantiles."""
+SPEED_PERIOD_S = 600.0
+"""Time that a rate is taken over: a model on this machine may need minutes for a neuron."""
 FULL_COLOUR = (255, 140, 0)
 EMPTY_COLOUR = (38, 38, 38)
 
 
 class RateColumn(TextColumn):
-    """Items a second."""
+    """Items a second, or a minute when they are slow."""
 
     def __init__(self) -> None:
         super().__init__("")
@@ -60,7 +66,7 @@ class RateColumn(TextColumn):
     def render(self, task: Task) -> Text:
         speed = task.finished_speed or task.speed
         unit = task.fields.get("unit", "")
-        return Text("" if speed is None else f"{speed:,.0f} {unit}/s", style="progress.data.speed")
+        return Text("" if not speed else format_rate(speed, unit), style="progress.data.speed")
 
 
 class ProgressDisplay:
@@ -80,6 +86,7 @@ class ProgressDisplay:
             TimeRemainingColumn(compact=True),
             console=console,
             refresh_per_second=4,
+            speed_estimate_period=SPEED_PERIOD_S,
         )
 
     def __enter__(self) -> Self:
@@ -127,7 +134,7 @@ class ProgressDisplay:
         self._n_shown += 1
         note = "  [dim](from a little of the text)[/]" if is_preview else ""
         self._console.print(
-            f"[bold]{result.neuron_id}[/]  {escape(result.text)}  "
+            f"[bold]{result.neuron_id}[/]  {escape(printable(result.text))}  "
             f"[cyan]{format_score(result.score)}[/]{note}"
         )
 
@@ -147,10 +154,18 @@ def print_neuron(
     record: NeuronRecord,
     result: UnitResult | None,
     windows: tuple[ScoredWindow, ...],
+    candidates: Sequence[tuple[str, Score]],
     n_windows: int,
 ) -> None:
-    """The explanation, the score with its parts, and windows with the activations coloured."""
+    """The explanation, the score with its parts, and windows with the activations coloured.
+
+    candidates: texts that the explanation was chosen from, with their scores on calibration text.
+    """
     console.print(Panel(_neuron_head(record, result), title=f"neuron {record.neuron_id}"))
+    if candidates:
+        console.print("[bold]Chosen from[/], by the score on the calibration split")
+        for words, score in candidates:
+            console.print(f"{format_score(score):>8}  {escape(printable(words))}", highlight=False)
     if windows:
         console.print("[bold]Held-out windows[/], real above, simulated below")
         for subset in ("top", "random"):
@@ -175,6 +190,59 @@ def colour_activations(record: ActivationRecord, full: float, *, plain: bool = F
             shown = f"«{shown}»"
         text.append(shown, style="dim" if activation is None else _style(activation, full))
     return text
+
+
+def print_status(console: Console, status: RunStatus) -> None:
+    """A line for what is under way, one for what is done, and the reasons."""
+    lines = ["running" if status.is_running else "not running"]
+    progress = status.progress
+    if progress is not None:
+        line = f"{progress.stage}: {progress.n_done:,} of {progress.n_total:,} {progress.unit}"
+        if progress.rate is not None:
+            line += f", {format_rate(progress.rate, progress.unit)}"
+        if status.is_running and progress.left_s:
+            line += f", about {format_seconds(progress.left_s)} left"
+        lines.append(line)
+    mean = "" if status.mean_score is None else f", mean score {status.mean_score:.3f}"
+    lines.append(f"{status.n_scored:,} neurons scored{mean}")
+    lines += [f"not scored: {n:,} {reason}" for reason, n in status.unscored.items()]
+    if status.cost is not None:
+        lines.append(status.cost.sentence())
+    for line in lines:
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def print_paired(console: Console, paired: PairedScores) -> None:
+    """A row a layer and one for all, and the units that moved most."""
+    overall = paired.compare()
+    if overall is None:
+        console.print("no neuron is scored by both")
+        return
+    table = Table(title=f"Beside {paired.label}, on the same windows", box=box.SIMPLE_HEAD)
+    for name in ("layer", "neurons", "before", "now", "difference", "better", "same", "worse"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for layer, row in paired.by_layer().items():
+        table.add_row(str(layer), *_paired_cells(row))
+    table.add_section()
+    table.add_row("all", *_paired_cells(overall), style="bold")
+    console.print(table)
+    half = min(N_MOVERS, len(paired.movers) // 2)
+    for title, movers in (
+        ("largest gains", paired.movers[:half]),
+        ("largest losses", paired.movers[::-1][:half]),
+    ):
+        moved = ", ".join(f"{m.neuron_id} {m.difference:+.2f}" for m in movers)
+        console.print(f"{title}: {moved}", highlight=False, soft_wrap=True)
+
+
+def _paired_cells(row: Comparison) -> list[str]:
+    return [
+        f"{row.n_units:,}",
+        f"{row.baseline_mean:.3f}",
+        f"{row.mean:.3f}",
+        f"{row.difference:+.3f} [{row.low:+.3f}, {row.high:+.3f}]",
+        *(f"{n:,}" for n in (row.n_better, row.n_same, row.n_worse)),
+    ]
 
 
 def print_revisions(console: Console, summary: RevisionSummary) -> None:
@@ -206,6 +274,7 @@ def print_summary(console: Console, summary: RunSummary) -> None:
     table = Table(
         title="Top-and-random scores: correlation of simulated and real activations",
         box=box.SIMPLE_HEAD,
+        collapse_padding=True,
     )
     levels = QUANTILES if console.width >= WIDE else ()
     names = ("layer", "scored", "mean", *(f"{level:.0%}" for level in levels), "> 0.5", "random")
@@ -242,10 +311,13 @@ def _neuron_head(record: NeuronRecord, result: UnitResult | None) -> Text:
     if result is None:
         text.append("not explained yet; run `explain`\n", style="yellow")
     else:
-        text.append((result.text or f"no explanation: {result.reason}") + "\n", style="bold")
+        said = result.text or f"no explanation: {result.reason}"
+        text.append(f"{printable(said)}\n", style="bold")
         text.append(f"by {result.made_by}, simulated by {result.simulator or '–'}\n", "dim")
         for name, score in result.scores.items():
             text.append(f"{label_of(name):>29}  {format_score(score)}\n")
+        if result.cost is not None:
+            text.append(f"asked of language models: {result.cost.sentence()}\n", "dim")
     moments = record.moments
     text.append(
         f"max {record.max_activation:.3f}, mean {moments.mean:.4f}, "

@@ -7,6 +7,7 @@ import functools
 import inspect
 import logging
 import os
+import signal
 import sys
 import typing
 from collections.abc import Callable, Mapping
@@ -107,6 +108,8 @@ def run_program(call: Callable[[], None]) -> None:
     logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[handler])
     logging.getLogger("neuron_explainer").setLevel(logging.INFO)
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # our own error says it in a line
+    # An orderly end, as by Ctrl-C: what is done is kept, and the same command goes on.
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     try:
         call()
     except NeuronExplainerError as error:

@@ -27,10 +27,12 @@ def byte_tokenizer() -> PreTrainedTokenizerFast:
     )
 
 
-def tiny_gpt2(n_layer: int = 2, n_embd: int = 16, seed: int = 0) -> GPT2LMHeadModel:
+def tiny_gpt2(
+    n_layer: int = 2, n_embd: int = 16, seed: int = 0, n_ctx: int = 64
+) -> GPT2LMHeadModel:
     torch.manual_seed(seed)
     config = GPT2Config(
-        vocab_size=257, n_positions=64, n_layer=n_layer, n_embd=n_embd, n_head=2,
+        vocab_size=257, n_positions=n_ctx, n_layer=n_layer, n_embd=n_embd, n_head=2,
         bos_token_id=256, eos_token_id=256,
     )  # fmt: skip
     model = GPT2LMHeadModel(config)
@@ -45,8 +47,10 @@ def tiny_subject(n_layer: int = 2, n_embd: int = 16, seed: int = 0) -> Subject:
     return make_subject("tiny", tiny_gpt2(n_layer, n_embd, seed), tokenizer)
 
 
-def save_tiny_model(folder: Path, n_layer: int = 2, n_embd: int = 16, seed: int = 0) -> Path:
+def save_tiny_model(
+    folder: Path, n_layer: int = 2, n_embd: int = 16, seed: int = 0, n_ctx: int = 64
+) -> Path:
     """The tiny model and its tokenizer as files, for code that loads from a folder."""
-    tiny_gpt2(n_layer, n_embd, seed).save_pretrained(folder)
+    tiny_gpt2(n_layer, n_embd, seed, n_ctx).save_pretrained(folder)
     byte_tokenizer().save_pretrained(folder)
     return folder

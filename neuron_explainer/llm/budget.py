@@ -64,6 +64,8 @@ class Budget:
         self._spent = spent_picousd
         self._reserved = 0
         self._limit = limit_picousd
+        self._is_used_up = False
+        """A request did not fit any more: none is begun, as that one's end would cut it off."""
         self._changed = asyncio.Event()
 
     @property
@@ -80,11 +82,13 @@ class Budget:
         Waits while others' reservations leave no room: most of them will cost less than that. And
         before it raises it waits for all that is under way, whose answers are paid for.
         """
-        if self._limit is not None:
-            while self._spent + self._reserved + picousd > self._limit:
-                if self._spent + picousd > self._limit and not self._reserved:
-                    raise BudgetExceeded(self._spent / PICOUSD, self._limit / PICOUSD)
-                await self._changed.wait()
+        while self._limit is not None:
+            self._is_used_up |= self._spent + picousd > self._limit
+            if not self._is_used_up and self._spent + self._reserved + picousd <= self._limit:
+                break
+            if self._is_used_up and not self._reserved:
+                raise BudgetExceeded(self._spent / PICOUSD, self._limit / PICOUSD)
+            await self._changed.wait()
         self._reserved += picousd
 
     def settle(self, reserved_picousd: int, charge: Charge | None) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Generic, Protocol
@@ -14,7 +15,10 @@ from neuron_explainer.llm.client import A, Client, Q
 from neuron_explainer.llm.messages import Completion, ExpectedValues, TokenLogprobs, Usage
 
 N_DECIMALS = 5
-"""Of an expected value, 0 to 10: a large model has hundreds of millions of them to keep."""
+"""Of an expected value, 0 to 10, or a logprob: a large model has hundreds of millions of them to
+keep."""
+_NUMBER = re.compile(r"(?<![0-9])(?:10|[0-9])\s*(?:\n|\Z)")
+"""A line that ends with a number from 0 to 10."""
 
 
 class ResponseCache(Protocol):
@@ -141,7 +145,30 @@ def round_expected_values(values: ExpectedValues) -> ExpectedValues:
     return replace(values, expected=tuple(rounded))
 
 
+def keep_numbers(completion: Completion) -> Completion:
+    """All that is used of an answer in numbers: its text, its tokens, and of their alternatives
+    those in which a line ends with a number; logprobs to five decimals.
+
+    A server gives 20 alternatives of each token, 100 kB a window. Few are numbers: `3`, or in
+    vocabularies that merge them, `\t3`, `3\n4`.
+    """
+    if completion.logprobs is None:
+        return completion
+    return replace(completion, logprobs=tuple(map(_numbers_of, completion.logprobs)))
+
+
+def _numbers_of(token: TokenLogprobs) -> TokenLogprobs:
+    top = tuple(
+        (text, round(logprob, N_DECIMALS)) for text, logprob in token.top if _NUMBER.search(text)
+    )
+    return TokenLogprobs(token.token, round(token.logprob, N_DECIMALS), top)
+
+
 COMPLETIONS = AnswerFormat(write_completion, read_completion, lambda completion: completion)
+NUMBERS = AnswerFormat(
+    write_completion, lambda text: keep_numbers(read_completion(text)), keep_numbers
+)
+"""Of completions of which only the numbers are used; reads what COMPLETIONS wrote."""
 EXPECTED_VALUES = AnswerFormat(write_expected_values, read_expected_values, round_expected_values)
 
 
@@ -149,13 +176,17 @@ def _compact(value: object) -> str:
     return json.dumps(value, separators=(",", ":"), allow_nan=False)
 
 
-def _usage_fields(usage: Usage | None) -> list[int] | None:
+def _usage_fields(usage: Usage | None) -> list[int | None] | None:
     if usage is None:
         return None
-    return [usage.n_prompt_tokens, usage.n_cached_tokens, usage.n_completion_tokens]
+    counts: list[int | None] = [
+        usage.n_prompt_tokens, usage.n_cached_tokens, usage.n_completion_tokens
+    ]  # fmt: skip
+    n_written = usage.n_cache_write_tokens
+    return counts if n_written is None else [*counts, n_written]
 
 
-def _read_usage(raw: list[int] | None) -> Usage | None:
+def _read_usage(raw: list[Any] | None) -> Usage | None:
     return None if raw is None else Usage(*raw)
 
 

@@ -9,13 +9,20 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, TypeAlias
 
 import openai
 
-from neuron_explainer.errors import BadRequest, LLMError, Refused, ServerFailed
-from neuron_explainer.llm.messages import ExpectedValues, PromptLogprobRequest, Usage
+from neuron_explainer.errors import BadRequest, Refused, ServerFailed
+from neuron_explainer.llm.client import Client
+from neuron_explainer.llm.messages import (
+    AlternativesRequest,
+    ExpectedValues,
+    NamedAlternatives,
+    PromptLogprobRequest,
+    Usage,
+)
 from neuron_explainer.llm.named_values import Alternatives, NamedValues
 from neuron_explainer.llm.openai_client import as_llm_error, read_usage
 
@@ -31,8 +38,16 @@ _VLLM_ALONE: Raw = {"add_special_tokens": False, "return_tokens_as_token_ids": T
 """Nothing is to be put before the prompt, and tokens are to be named by their ids."""
 
 
+AlternativesClient: TypeAlias = Client[AlternativesRequest, NamedAlternatives]
+
+
+def unguarded(client: AlternativesClient) -> AlternativesClient:
+    return client
+
+
 class CompletionsLogprobClient:
-    """Asks once; retries and limits are the business of what wraps it."""
+    """Expected values from what a server names: one request, and one more for each place where a
+    value of two tokens may be meant."""
 
     def __init__(
         self,
@@ -43,45 +58,72 @@ class CompletionsLogprobClient:
         n_top_logprobs: int = 20,
         max_tokens: Literal[0, 1] = 0,
         timeout_s: float = 120.0,
+        guard: Callable[[AlternativesClient], AlternativesClient] = unguarded,
     ) -> None:
         """form: how the server gives the prompt's logprobs. n_top_logprobs: as many as it allows
         (vLLM: 20 unless it was started with more; OpenAI: 5). max_tokens: of the answer that comes
-        with an `echo`, which nobody reads; not every server takes 0.
+        with an `echo`, which nobody reads; not every server takes 0. guard: puts retries, limits
+        and the budget around each single request.
         """
-        self._client = openai.AsyncOpenAI(
-            api_key=api_key, base_url=base_url, timeout=timeout_s, max_retries=0
+        self._server = _Server(
+            openai.AsyncOpenAI(
+                api_key=api_key, base_url=base_url, timeout=timeout_s, max_retries=0
+            ),
+            form,
+            n_top_logprobs,
+            max_tokens,
         )
+        self._one = guard(self._server)
+
+    async def close(self) -> None:
+        await self._server.close()
+
+    async def ask(self, request: PromptLogprobRequest, /) -> ExpectedValues:
+        """A place has no value when none is among the most probable tokens there. BadRequest when
+        the server does not read the prompt's tokens as they are, or gives no logprobs of them.
+        """
+        values = NamedValues.of(request.values, request.end)
+        prompt = (*request.prefix, *request.ids)
+        places = tuple(len(request.prefix) + position for position in request.positions)
+        found = await self._one.ask(AlternativesRequest(request.model, prompt, places))
+        usage = found.usage
+        expected = []
+        for place, alternatives in zip(places, found.at, strict=True):
+            following: dict[int, Alternatives] = {}
+            for first in sorted(values.firsts):
+                if values.probability(alternatives, first) >= MIN_P_TO_FOLLOW:
+                    begun = (*prompt[:place], first)  # one at a time: a round trip each is rare
+                    after = await self._one.ask(
+                        AlternativesRequest(request.model, begun, (len(begun),))
+                    )
+                    (following[first],) = after.at
+                    usage = None if usage is None or after.usage is None else usage + after.usage
+            expected.append(values.expected_value(alternatives, following))
+        return ExpectedValues(tuple(expected), usage)
+
+
+class _Server:
+    """Asks once."""
+
+    def __init__(
+        self, client: openai.AsyncOpenAI, form: Form, n_top_logprobs: int, max_tokens: int
+    ) -> None:
+        self._client = client
         self._form: Form = form
         self._n_top = n_top_logprobs
-        self._max_tokens: int = max_tokens
+        self._max_tokens = max_tokens
 
     async def close(self) -> None:
         await self._client.close()
 
-    async def ask(self, request: PromptLogprobRequest, /) -> ExpectedValues:
-        """One request, and one more for each place where a value of two tokens may be meant.
+    async def ask(self, request: AlternativesRequest, /) -> NamedAlternatives:
+        if request.places == (len(request.prompt),):
+            return await self._ask_next(request)
+        return await self._ask_places(request)
 
-        A place has no value when none is among the most probable tokens there. BadRequest when
-        the server does not read the prompt's tokens as they are, or gives no logprobs of them.
-        """
-        values = NamedValues.of(request.values, request.end)
-        prompt = [*request.prefix, *request.ids]
-        places = [len(request.prefix) + position for position in request.positions]
-        found, usage = await self._ask_places(request.model, prompt, places)
-        expected = []
-        for place, alternatives in zip(places, found, strict=True):
-            following: dict[int, Alternatives] = {}
-            for first in sorted(values.firsts):
-                if values.probability(alternatives, first) >= MIN_P_TO_FOLLOW:
-                    begun = [*prompt[:place], first]
-                    following[first], usage = await self._ask_next(request.model, begun, usage)
-            expected.append(values.expected_value(alternatives, following))
-        return ExpectedValues(tuple(expected), usage)
-
-    async def _ask_places(
-        self, model: str, prompt: list[int], places: Sequence[int]
-    ) -> tuple[list[Alternatives], Usage | None]:
-        asks_behind = bool(places) and places[-1] == len(prompt)
+    async def _ask_places(self, request: AlternativesRequest) -> NamedAlternatives:
+        n_prompt, places = len(request.prompt), request.places
+        asks_behind = bool(places) and places[-1] == n_prompt
         if self._form == "echo":
             n_new = 1 if asks_behind else self._max_tokens
             body = {"echo": True, "max_tokens": n_new, "logprobs": self._n_top}
@@ -90,45 +132,40 @@ class CompletionsLogprobClient:
             body = {"max_tokens": 1, "prompt_logprobs": self._n_top, **_VLLM_ALONE}
             if asks_behind:
                 body["logprobs"] = self._n_top
-        reply = _Reply(await self._post({"model": model, "prompt": prompt, **body}))
+        reply = _Reply(await self._post(request, body))
         if self._form == "echo":
-            shown = reply.echoed(len(prompt), n_new)
+            shown = reply.echoed(n_prompt, n_new)
         else:
-            shown = reply.prompt_logprobs(prompt)
+            shown = reply.prompt_logprobs(request.prompt)
             if asks_behind:
                 shown += reply.top_logprobs()[:1]
         if len(shown) <= max(places, default=0):
             raise reply.as_bad("the server gives no logprobs of its answer")
-        return [shown[place] for place in places], reply.usage
+        return NamedAlternatives(tuple(shown[place] for place in places), reply.usage)
 
-    async def _ask_next(
-        self, model: str, prompt: list[int], spent: Usage | None
-    ) -> tuple[Alternatives, Usage | None]:
-        """What may come after the prompt; one at a time, so that no more than one is in flight.
-
-        spent: on the question so far; it is part of the usage that is returned or raised.
-        """
-        body = {"model": model, "prompt": prompt, "max_tokens": 1, "logprobs": self._n_top}
+    async def _ask_next(self, request: AlternativesRequest) -> NamedAlternatives:
+        """What may come after the prompt, which need not be given back for that."""
+        body: Raw = {"max_tokens": 1, "logprobs": self._n_top}
         if self._form != "echo":
-            body |= _VLLM_ALONE
-        try:
-            reply = _Reply(await self._post(body))
-            after = reply.top_logprobs()
-            if not after:
-                raise reply.as_bad("the server gives no logprobs of its answer")
-        except LLMError as error:
-            error.usage = spent if error.usage is None else _add(spent, error.usage)
-            raise
-        return after[0], _add(spent, reply.usage)
+            body = {**body, **_VLLM_ALONE}
+        reply = _Reply(await self._post(request, body))
+        after = reply.top_logprobs()
+        if not after:
+            raise reply.as_bad("the server gives no logprobs of its answer")
+        return NamedAlternatives((after[0],), reply.usage)
 
-    async def _post(self, body: Raw) -> bytes:
+    async def _post(self, request: AlternativesRequest, body: Raw) -> bytes:
         """Past the package's own objects, which take longer to make than the rest of a request."""
-        known = {"model", "prompt", "echo", "max_tokens", "logprobs"}
+        known = {"echo", "max_tokens", "logprobs"}
         parameters = {name: value for name, value in body.items() if name in known}
         extra = {name: value for name, value in body.items() if name not in known}
         try:
             reply = await self._client.completions.with_raw_response.create(
-                temperature=0.0, **parameters, extra_body=extra or None
+                model=request.model,
+                prompt=list(request.prompt),
+                temperature=0.0,
+                **parameters,
+                extra_body=extra or None,
             )
         except openai.OpenAIError as error:
             raise as_llm_error(error, self._client.api_key) from None  # it may quote the key
@@ -224,14 +261,3 @@ def _read_constant(name: str) -> float:
     if name == "-Infinity":
         return -math.inf
     raise ValueError(f"it holds {name}")
-
-
-def _add(one: Usage | None, other: Usage | None) -> Usage | None:
-    """None when either is not known."""
-    if one is None or other is None:
-        return None
-    return Usage(
-        one.n_prompt_tokens + other.n_prompt_tokens,
-        one.n_cached_tokens + other.n_cached_tokens,
-        one.n_completion_tokens + other.n_completion_tokens,
-    )

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from neuron_explainer.errors import BadRequest, LLMError, UsageError
+from neuron_explainer.errors import BadRequest, Refused, UsageError
 from neuron_explainer.llm.chat_prompt import PromptEncoder
 from neuron_explainer.llm.local_model import LocalModel
 from neuron_explainer.llm.messages import Completion, CompletionRequest, Usage
@@ -57,7 +57,8 @@ class LocalTextClient:
         self._stop = _LINE_BREAK if stops_at_line_break and not self._prompts.is_chat else None
 
     async def ask(self, request: CompletionRequest) -> Completion:
-        """BadRequest for what a local model cannot be asked; LLMError when it fails."""
+        """BadRequest for what a local model cannot be asked; Refused for an answer without a word,
+        which the same question would get again; LLMError when the model fails."""
         if request.json_schema is not None:
             raise BadRequest(
                 "a local model cannot be held to a JSON schema; ask for the format in words, or "
@@ -82,7 +83,7 @@ class LocalTextClient:
         tokens = written.finish()
         text = "".join(token.token for token in tokens)
         if not text:
-            raise LLMError(f"{self._name} ended its answer before it began")
+            raise Refused(f"{self._name} ended its answer before it began", usage=usage)
         return Completion(
             text=text,
             model=self._name,

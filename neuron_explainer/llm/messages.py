@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
-from typing import Literal, Protocol
+from dataclasses import dataclass, fields
+from typing import Any, Literal, Protocol, TypeAlias
 
+from neuron_explainer.llm.named_values import Alternatives
 from neuron_explainer.llm.token_estimate import estimate_tokens
 
 Role = Literal["system", "user", "assistant"]
@@ -87,7 +88,7 @@ class CompletionRequest:
         texts = [message.content for message in self.messages]
         if self.json_schema is not None:
             texts.append(self.json_schema)
-        n_bytes = sum(len(text.encode("utf-8", "surrogatepass")) for text in texts)
+        n_bytes = sum(map(_n_bytes, texts))
         return RequestSize(sum(map(estimate_tokens, texts)), n_bytes, self.max_tokens)
 
 
@@ -115,8 +116,27 @@ class PromptLogprobRequest:
         return _digest(self)
 
     def size(self) -> RequestSize:
+        """Of one reading of the prompt. A server may be asked more than once for it: there, each
+        AlternativesRequest counts by itself."""
         n_tokens = len(self.prefix) + len(self.ids)
         return RequestSize(n_tokens, n_tokens, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class AlternativesRequest:
+    """Asks a server once for the most probable tokens at some places of a prompt of token ids."""
+
+    model: str
+    prompt: tuple[int, ...]
+    places: tuple[int, ...]
+    """Indices into the prompt, increasing; its length stands for what may come after it."""
+
+    def key(self) -> str:
+        return _digest(self)
+
+    def size(self) -> RequestSize:
+        """With the one token that servers write beside what they are asked for."""
+        return RequestSize(len(self.prompt), len(self.prompt), 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +158,20 @@ class Usage:
     n_cached_tokens: int
     """Of the prompt, read from the server's cache."""
     n_completion_tokens: int
+    n_cache_write_tokens: int | None = None
+    """Of the prompt, written to the server's cache; None: it does not say."""
+
+    def __add__(self, other: Usage) -> Usage:
+        """What one does not say, the sum does not say."""
+        n_written = None
+        if self.n_cache_write_tokens is not None and other.n_cache_write_tokens is not None:
+            n_written = self.n_cache_write_tokens + other.n_cache_write_tokens
+        return Usage(
+            self.n_prompt_tokens + other.n_prompt_tokens,
+            self.n_cached_tokens + other.n_cached_tokens,
+            self.n_completion_tokens + other.n_completion_tokens,
+            n_written,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,7 +204,46 @@ class ExpectedValues:
     is_cached: bool = False
 
 
-def _digest(request: CompletionRequest | PromptLogprobRequest) -> str:
-    text = json.dumps(asdict(request), sort_keys=True, ensure_ascii=False)
+@dataclass(frozen=True, slots=True)
+class NamedAlternatives:
+    """The answer to an AlternativesRequest."""
+
+    at: tuple[Alternatives, ...]
+    """One a place; empty where the server names none."""
+    usage: Usage | None
+    is_cached: bool = False
+
+
+AnyRequest: TypeAlias = CompletionRequest | PromptLogprobRequest | AlternativesRequest
+
+
+def fold_system(messages: tuple[Message, ...]) -> tuple[Message, ...]:
+    """The same without system messages, for models that take none: what they say goes before the
+    first message of the user."""
+    said = [message.content for message in messages if message.role == "system"]
+    others = [message for message in messages if message.role != "system"]
+    if not said:
+        return messages
+    first = next((i for i, message in enumerate(others) if message.role == "user"), None)
+    if first is None:
+        return (Message("user", "\n\n".join(said)), *others)
+    others[first] = Message("user", "\n\n".join([*said, others[first].content]))
+    return tuple(others)
+
+
+def _digest(request: AnyRequest) -> str:
+    text = json.dumps(_plain(request), sort_keys=True, ensure_ascii=False)
     digest = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16)
     return digest.hexdigest()
+
+
+def _plain(request: AnyRequest) -> dict[str, Any]:
+    """As `dataclasses.asdict` has it, which copies each number of a prompt by itself."""
+    plain = {field.name: getattr(request, field.name) for field in fields(request)}
+    if isinstance(request, CompletionRequest):
+        plain["messages"] = [{"role": m.role, "content": m.content} for m in request.messages]
+    return plain
+
+
+def _n_bytes(text: str) -> int:
+    return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))

@@ -1,8 +1,9 @@
 """Any server that speaks OpenAI's chat protocol, through the openai package.
 
 OpenAI, OpenRouter, vLLM, SGLang, Ollama, llama.cpp: they differ in the address, the key, and what
-they leave out of an answer. Questions and answers are plain JSON: the package's own objects for
-them would cost as much time as all the rest of a request.
+they leave out of an answer. The package says how to reach a server (address, key, organization) and
+gives the HTTP client; questions and answers are plain JSON, posted as they are. The package's own
+way to send one takes a third more time, and its objects for the answers as much as all the rest.
 """
 
 from __future__ import annotations
@@ -10,10 +11,12 @@ from __future__ import annotations
 import json
 import os
 import re
+import ssl
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeGuard
 from urllib.parse import urlsplit
 
+import anyio
 import httpx2
 import openai
 
@@ -27,15 +30,27 @@ from neuron_explainer.errors import (
     TimedOut,
     UsageError,
 )
-from neuron_explainer.llm.messages import Completion, CompletionRequest, TokenLogprobs, Usage
+from neuron_explainer.llm.messages import (
+    Completion,
+    CompletionRequest,
+    TokenLogprobs,
+    Usage,
+    fold_system,
+)
 
 OPENAI_URL = "https://api.openai.com/v1"
 NO_KEY = "no-key-needed"
 """Sent to servers that ask for none."""
+LEAST_KEY_LENGTH = 8
+"""Shorter ones are words that a server was given for want of a key."""
+LONGEST_MESSAGE = 500
+"""Characters of what a server says; some answer with a page."""
 OUT_OF_CREDIT = "insufficient_quota"
 OVERLOADED = {502, 503, 504, 529}
 LEAST_LOGPROB = -9999.0
 """What OpenAI and vLLM write for a probability of 0; others write -Infinity."""
+_BROKEN = (httpx2.RequestError, ssl.SSLError, anyio.EndOfStream)
+"""What the HTTP client raises without an answer; the last two are TLS failures, as they come."""
 _NEVER_SENT = (
     httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout, httpx2.ProxyError,
     httpx2.LocalProtocolError, httpx2.UnsupportedProtocol,
@@ -62,8 +77,10 @@ class OpenAIClient:
         timeout_s: float = 120.0,
         most_in_flight: int = 128,
         is_reasoning: bool | None = None,
+        takes_system: bool = True,
     ) -> None:
         """base_url None: OpenAI's own. most_in_flight: connections that are kept open.
+        takes_system False: what a system message says goes into the first message of the user.
 
         is_reasoning None: a request for a model of such a name, or with a reasoning effort, is for
         a model that thinks first: it takes no temperature, gives no logprobs, and has a limit of
@@ -72,25 +89,27 @@ class OpenAIClient:
         limits = httpx2.Limits(
             max_connections=most_in_flight, max_keepalive_connections=most_in_flight
         )
-        self._client = openai.AsyncOpenAI(
-            api_key=api_key,
-            base_url=base_url or OPENAI_URL,
-            timeout=timeout_s,
-            max_retries=0,
-            http_client=openai.DefaultAsyncHttpxClient(limits=limits),
+        self._http = openai.DefaultAsyncHttpxClient(limits=limits, timeout=timeout_s)
+        api = openai.AsyncOpenAI(
+            api_key=api_key, base_url=base_url or OPENAI_URL, http_client=self._http
         )
+        self._http.headers.update(_headers_of(api))
+        self._url = api.base_url.join("chat/completions")
+        self._api_key = api_key
         self._is_reasoning = is_reasoning
+        self._takes_system = takes_system
 
     async def close(self) -> None:
-        await self._client.close()
+        await self._http.aclose()
 
     async def ask(self, request: CompletionRequest, /) -> Completion:
+        body = json.dumps(self._parameters(request)).encode()
         try:
-            reply = await self._client.post(
-                "/chat/completions", body=self._parameters(request), cast_to=httpx2.Response
-            )
-        except openai.OpenAIError as error:
-            raise as_llm_error(error, self._client.api_key) from None  # it may quote the key
+            reply = await self._http.post(self._url, content=body)
+        except _BROKEN as error:
+            raise _as_no_answer(error, str(self._url), self._api_key) from None  # may quote the key
+        if not reply.is_success:
+            raise _as_status_error(reply, self._api_key)
         return read_completion(reply.content)
 
     def _parameters(self, request: CompletionRequest) -> dict[str, Any]:
@@ -102,9 +121,10 @@ class OpenAIClient:
                 f"{request.model} is a reasoning model, which gives no logprobs; choose "
                 "--simulation structured, which needs none"
             )
+        messages = request.messages if self._takes_system else fold_system(request.messages)
         parameters: dict[str, Any] = {
             "model": request.model,
-            "messages": [{"role": m.role, "content": m.content} for m in request.messages],
+            "messages": [{"role": m.role, "content": m.content} for m in messages],
             "max_completion_tokens" if is_reasoning else "max_tokens": request.max_tokens,
         }
         sampling = () if is_reasoning else ("temperature", "top_p")
@@ -150,39 +170,66 @@ def address_of(base_url: str | None) -> str:
 
 def as_llm_error(error: openai.OpenAIError, api_key: str) -> LLMError:
     """What the package raised, as one of this project's errors, which never quote the key."""
-    may_cost = not isinstance(error.__cause__, _NEVER_SENT)
-    if isinstance(error, openai.APITimeoutError):
+    if isinstance(error, openai.APIConnectionError):
+        cause = error.__cause__ or error
+        return _as_no_answer(cause, str(error.request.url), api_key)
+    if isinstance(error, openai.APIStatusError):
+        return _as_status_error(error.response, api_key)
+    return ServerFailed(f"the server's answer cannot be read: {error}", may_cost=True)
+
+
+def _headers_of(api: openai.AsyncOpenAI) -> dict[str, str]:
+    """Without what the package tells of this machine, which takes time and helps nobody."""
+    headers = {**api.default_headers, **api.auth_headers}
+    return {
+        name: value
+        for name, value in headers.items()
+        if isinstance(value, str) and not name.startswith("X-Stainless-")
+    }
+
+
+def _as_no_answer(error: BaseException, url: str, api_key: str) -> LLMError:
+    may_cost = not isinstance(error, _NEVER_SENT)
+    if isinstance(error, httpx2.TimeoutException | openai.APITimeoutError):
         return TimedOut(
             "the server did not answer in time; give it longer with --timeout-s, or choose another",
             may_cost=may_cost,
         )
-    if isinstance(error, openai.APIConnectionError):
-        said = _without(api_key, str(error.__cause__ or error))
-        address = address_of(str(error.request.url))
-        return ServerFailed(f"no connection to {address}: {said}", may_cost=may_cost)
-    if not isinstance(error, openai.APIStatusError):
-        return ServerFailed(f"the server's answer cannot be read: {error}", may_cost=True)
-    return _as_status_error(error, api_key)
+    said = _without(api_key, _one_line(str(error)) or type(error).__name__)
+    return ServerFailed(f"no connection to {address_of(url)}: {said}", may_cost=may_cost)
 
 
-def _as_status_error(error: openai.APIStatusError, api_key: str) -> LLMError:
-    status = error.status_code
-    if isinstance(error, openai.AuthenticationError | openai.PermissionDeniedError):
+def _as_status_error(reply: httpx2.Response, api_key: str) -> LLMError:
+    status = reply.status_code
+    if status in (httpx2.codes.UNAUTHORIZED, httpx2.codes.FORBIDDEN):
         return AuthFailed(  # without the server's own words: some quote parts of the key
             f"the server said {status}; is the key right, and may it use the model?"
         )
-    message = f"the server said {status}: {_without(api_key, _first_line(error))}"
-    if isinstance(error, openai.RateLimitError):
-        if error.code == OUT_OF_CREDIT:
+    error = _read_error(reply)
+    said = _one_line(str(error.get("message") or "")) or "nothing more"
+    message = f"the server said {status}: {_without(api_key, said)}"
+    if status == httpx2.codes.TOO_MANY_REQUESTS:
+        if error.get("code") == OUT_OF_CREDIT:
             return AuthFailed(message)
-        return RateLimited(message, _retry_after_s(error))
+        return RateLimited(message, _retry_after_s(reply.headers))
     if status == httpx2.codes.REQUEST_TIMEOUT:
         return TimedOut(message)
-    if status >= 500 or isinstance(error, openai.ConflictError):
+    if status >= 500 or status == httpx2.codes.CONFLICT:
         return ServerFailed(message, is_overload=status in OVERLOADED)
-    if error.param in _ADVICE and "support" in message.lower():
-        return BadRequest(f"{message}; {_ADVICE[error.param]}")
+    param = error.get("param")
+    if isinstance(param, str) and param in _ADVICE and "support" in message.lower():
+        return BadRequest(f"{message}; {_ADVICE[param]}")
     return BadRequest(message)
+
+
+def _read_error(reply: httpx2.Response) -> Mapping[str, Any]:
+    """What OpenAI puts under `error`, and others at the top; else the whole text is the message."""
+    try:
+        body = json.loads(reply.content)
+        error = body.get("error", body)
+    except (ValueError, AttributeError):
+        return {"message": reply.text}
+    return error if isinstance(error, Mapping) else {"message": error}
 
 
 def read_completion(body: bytes) -> Completion:
@@ -203,10 +250,23 @@ def read_usage(raw: object) -> Usage | None:
     if not isinstance(raw, Mapping):
         return None
     details = raw.get("prompt_tokens_details")
-    n_cached = details.get("cached_tokens") if isinstance(details, Mapping) else None
-    counts = [raw.get("prompt_tokens"), n_cached or 0, raw.get("completion_tokens") or 0]
-    numbers = [count for count in counts if isinstance(count, int) and count >= 0]
-    return Usage(*numbers) if len(numbers) == len(counts) else None
+    if not isinstance(details, Mapping):
+        details = {}
+    counts = [
+        raw.get("prompt_tokens"),
+        details.get("cached_tokens") or 0,
+        raw.get("completion_tokens") or 0,
+    ]
+    numbers = [count for count in counts if _is_count(count)]
+    n_written = details.get("cache_write_tokens")
+    if len(numbers) < len(counts):
+        return None
+    n_prompt, n_cached, n_completion = numbers
+    return Usage(n_prompt, n_cached, n_completion, n_written if _is_count(n_written) else None)
+
+
+def _is_count(raw: object) -> TypeGuard[int]:
+    return isinstance(raw, int) and raw >= 0
 
 
 def _read_choice(reply: Mapping[str, Any], usage: Usage | None) -> Completion:
@@ -263,9 +323,8 @@ def _unreadable(error: Exception, usage: Usage | None) -> ServerFailed:
     return ServerFailed(said, usage=usage, may_cost=usage is None)
 
 
-def _retry_after_s(error: openai.APIStatusError) -> float | None:
-    """Of the header, in seconds; None for a date or nothing, which no server of these sends."""
-    headers = error.response.headers
+def _retry_after_s(headers: httpx2.Headers) -> float | None:
+    """In seconds; None for a date or nothing, which no server of these sends."""
     milliseconds = headers.get("retry-after-ms")
     text = headers.get("retry-after") if milliseconds is None else milliseconds
     try:
@@ -277,15 +336,11 @@ def _retry_after_s(error: openai.APIStatusError) -> float | None:
     return seconds / 1000 if milliseconds is not None else seconds
 
 
-def _first_line(error: openai.APIStatusError) -> str:
-    body = error.body
-    text = body.get("message") if isinstance(body, dict) else None
-    return _one_line(str(text or error.message)) or "nothing more"
-
-
 def _without(api_key: str, text: str) -> str:
-    return text.replace(api_key, "…") if api_key else text
+    """A word such as `key` or the stand-in is no secret, and may well stand in a message."""
+    is_secret = len(api_key) >= LEAST_KEY_LENGTH and api_key != NO_KEY
+    return text.replace(api_key, "…") if is_secret else text
 
 
 def _one_line(text: str) -> str:
-    return next(iter(text.strip().splitlines()), "")
+    return next(iter(text.strip().splitlines()), "")[:LONGEST_MESSAGE]

@@ -27,10 +27,12 @@ class HfPieceTokenizer:
     """A fast tokenizer of transformers; text never becomes one of its special tokens."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
-        """UsageError for a tokenizer that has no tokenizer.json."""
+        """UsageError for a tokenizer that has no tokenizer.json, or an empty one."""
         self._backend = text_backend(tokenizer)
         self._start = _start(tokenizer)
         whole, *parts = self._ids(["the fox", "the", "fox"])
+        if len(set(whole).union(*parts)) < 2:
+            raise UsageError("the tokenizer knows no words; is tokenizer.json missing?")
         adds_space = whole == tuple(i for part in parts for i in part)
         self._anchors = _ANCHORS if adds_space else ("",)
 

@@ -42,11 +42,16 @@ class Price:
             raise ValueError("cached_input costs more than input")
 
     def picousd(self, usage: Usage) -> int:
-        """Exact where writing to the cache costs no more than reading; else at most this, since
-        a usage does not say how much of the prompt was written."""
+        """Exact where the server says how much it wrote to its cache, or where that costs no more
+        than reading; else at most this."""
         n_read = min(usage.n_cached_tokens, usage.n_prompt_tokens)
+        n_rest = usage.n_prompt_tokens - n_read
+        n_written = n_rest
+        if usage.n_cache_write_tokens is not None:
+            n_written = min(usage.n_cache_write_tokens, n_rest)
         usd_per_million = (
-            (usage.n_prompt_tokens - n_read) * max(self.input, self.cache_write)
+            n_written * max(self.input, self.cache_write)
+            + (n_rest - n_written) * self.input
             + n_read * self.cached_input
             + usage.n_completion_tokens * self.output
         )

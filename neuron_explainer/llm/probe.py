@@ -11,10 +11,13 @@ import openai
 
 from neuron_explainer.errors import UsageError
 from neuron_explainer.llm.capabilities import Capabilities
+from neuron_explainer.llm.openai_client import as_llm_error
 from neuron_explainer.llm.probe_chat import look_at_chat
 from neuron_explainer.llm.probe_prompts import look_at_prompts
 from neuron_explainer.llm.probe_server import ProbedServer, Raw, inside
 
+FIND_S = 20.0
+"""So long it may take to reach a server, and to hear that it is there."""
 CONTEXT_FIELDS = (
     ("max_model_len",),  # vLLM, SGLang
     ("context_length",),  # OpenRouter, Together
@@ -23,6 +26,22 @@ CONTEXT_FIELDS = (
     ("meta", "n_ctx"),  # llama.cpp: what it was started with
     ("meta", "n_ctx_train"),  # llama.cpp: what the model was trained with
 )
+
+
+async def find_server(*, base_url: str, api_key: str, timeout_s: float = FIND_S) -> None:
+    """Returns when somebody is at the address, whatever the answer; an LLMError when no connection
+    comes about. It costs nothing."""
+    client = openai.AsyncOpenAI(
+        api_key=api_key, base_url=base_url, timeout=timeout_s, max_retries=0
+    )
+    async with client:
+        try:
+            await client.get("/models", cast_to=httpx2.Response)
+        except openai.APIConnectionError as error:
+            if not isinstance(error.__cause__, httpx2.ReadTimeout):  # then it is there, and busy
+                raise as_llm_error(error, api_key) from None  # it may quote the key
+        except openai.OpenAIError:
+            pass  # this question is not taken; others may be
 
 
 async def probe(
@@ -38,7 +57,7 @@ async def probe(
     client = openai.AsyncOpenAI(
         api_key=api_key,
         base_url=base_url,
-        timeout=timeout_s,
+        timeout=httpx2.Timeout(timeout_s, connect=min(timeout_s, FIND_S)),
         max_retries=0,
         http_client=openai.DefaultAsyncHttpxClient(limits=limits),
     )

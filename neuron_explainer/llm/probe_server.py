@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import astuple
 from typing import Any, Literal, TypeAlias
 
 import openai
@@ -64,8 +63,7 @@ class ProbedServer:
 
     def _count(self, usage: Usage | None) -> None:
         if usage is not None:
-            so_far = self.usage or Usage(0, 0, 0)
-            self.usage = Usage(*map(sum, zip(astuple(so_far), astuple(usage), strict=True)))
+            self.usage = usage if self.usage is None else self.usage + usage
 
 
 def first_choice(reply: Raw) -> Raw:

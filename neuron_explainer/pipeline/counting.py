@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from neuron_explainer.llm.capabilities import Capabilities, Capability
+from neuron_explainer.llm.capabilities import ALL_AT_ONCE, Capabilities, Capability
 from neuron_explainer.llm.openai_client import OPENAI_URL, thinks_first
 from neuron_explainer.llm.pieces import HfPieceTokenizer
 from neuron_explainer.llm.prices import Price, read_prices
@@ -33,7 +33,8 @@ class CountingModels:
         self._names: dict[str, ModelName] = {}
         self.tallies = Tallies()
 
-    def text_model(self, name: ModelName) -> TextModel:
+    def text_model(self, name: ModelName, *, for_numbers: bool = False) -> TextModel:  # noqa: ARG002
+        """Nothing is kept, so it does not matter for what."""
         client = CountingClient(self._tally(name), any_completion)
         if not name.is_local:
             is_reasoning = self._spec.reasoning_effort is not None or thinks_first(name.model)
@@ -57,10 +58,13 @@ class CountingModels:
         return ValueModel(client, pieces, values, end, n_context_tokens)
 
     def capabilities(self, name: ModelName) -> Capabilities | None:
-        """What most servers offer."""
+        """What most servers offer; and prompt logprobs to who counts on them."""
         if name.is_local:
             return None
         thinks = thinks_first(name.model)
+        sees_prompt = (
+            self._spec.simulator_tokenizer is not None or self._spec.simulation == ALL_AT_ONCE
+        )
         yes, no = Capability(True, ASSUMED), Capability(False, ASSUMED)
         return Capabilities(
             base_url=name.base_url or OPENAI_URL,
@@ -74,10 +78,10 @@ class CountingModels:
             top_logprobs=no if thinks else yes,
             n_top_logprobs=0 if thinks else 20,
             json_schema=yes,
-            token_ids=no if self._spec.simulator_tokenizer is None else yes,
+            token_ids=yes if sees_prompt else no,
             echo=no,
             echo_max_tokens=0,
-            prompt_logprobs=no if self._spec.simulator_tokenizer is None else yes,
+            prompt_logprobs=yes if sees_prompt else no,
             n_prompt_logprobs=20,
             n_requests=0,
             usage=None,

@@ -24,6 +24,7 @@ from neuron_explainer.llm.messages import (
 )
 from neuron_explainer.llm.prices import Price
 from neuron_explainer.pipeline.explain import Method
+from neuron_explainer.pipeline.wording import format_seconds
 from neuron_explainer.records.cost import PICOUSD
 from neuron_explainer.records.explanation import TokenLookupTable
 from neuron_explainer.records.neuron import ActivationRecord, Moments, NeuronId, NeuronRecord
@@ -175,15 +176,6 @@ def typical_table(_neuron_id: NeuronId) -> TokenLookupTable:
 
 def typical_output(_neuron_id: NeuronId) -> OutputTokens:
     return OutputTokens(promoted=tuple(WORDS[:10]), suppressed=tuple(WORDS[:10]))
-
-
-def format_seconds(seconds: float) -> str:
-    """`40 s`, `12 min`, `3.5 h`, `2.1 days`"""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    if seconds < 90 * 60:
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:.1f} h" if seconds < 48 * 3600 else f"{seconds / 86400:.1f} days"
 
 
 def _cost(by_model: Mapping[str, Tally], find_price: Callable[[str], Price | None]) -> int | None:

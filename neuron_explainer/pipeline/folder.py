@@ -6,6 +6,8 @@ shards/03-of-16/  a run folder of its own for each shard, until they are merged
 results.sqlite    stores/results.py
 responses.sqlite  answers of language models, so that none is paid for twice
 spending.sqlite   what was asked of them, and what it cost
+library.sqlite    explanations imported from elsewhere, for `search`
+progress.json     how far the run has come, for `status`
 report.html       viewer/report.py
 .preview/         a run of its own on a little of the text, while the real one is collected
 .lock             held by the one process that writes
@@ -55,6 +57,14 @@ class RunFolder:
     @property
     def spending(self) -> Path:
         return self.path / "spending.sqlite"
+
+    @property
+    def library(self) -> Path:
+        return self.path / "library.sqlite"
+
+    @property
+    def progress(self) -> Path:
+        return self.path / "progress.json"
 
     @property
     def report(self) -> Path:
@@ -131,10 +141,21 @@ class RunFolder:
             raise StoreError(f"{self.store} was not made by a run; use --run with another folder")
         for path in (self.store, self.preview.path, self._shards):
             shutil.rmtree(path, ignore_errors=True)
-        for path in (self._choices, self.report):
+        for path in (self._choices, self.report, self.progress):
             path.unlink(missing_ok=True)
         for suffix in ("", "-wal", "-shm", "-journal"):  # sqlite's own
             Path(f"{self.results}{suffix}").unlink(missing_ok=True)
+
+    def is_locked(self) -> bool:
+        """Whether a process writes; it is tried for an instant, side by side with readers."""
+        try:
+            with (self.path / ".lock").open("rb") as lock:
+                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except FileNotFoundError:
+            return False
+        except BlockingIOError:
+            return True
+        return False
 
     @contextmanager
     def locked(self) -> Iterator[None]:

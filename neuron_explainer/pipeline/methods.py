@@ -86,8 +86,9 @@ class ValueModel:
 class Models(Protocol):
     """Where models come from: this machine and servers, or nowhere for an estimate."""
 
-    def text_model(self, name: ModelName) -> TextModel:
-        """For explanations, and for simulations that are written."""
+    def text_model(self, name: ModelName, *, for_numbers: bool = False) -> TextModel:
+        """For explanations, and for simulations that are written; of those the numbers are used
+        alone."""
 
     def value_model(self, name: ModelName, *, distilled: bool) -> ValueModel:
         """For simulations by prompt logprobs; a distilled model needs no numbers as tokens."""
@@ -264,7 +265,7 @@ def make_simulator(
             n_window_tokens=n_window_tokens,
             **label,
         )
-    model = models.text_model(name)
+    model = models.text_model(name, for_numbers=True)
     can = models.capabilities(name)
     temperature = None if model.is_reasoning else 0.0
     if simulation == STRUCTURED:

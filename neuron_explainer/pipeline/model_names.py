@@ -41,6 +41,17 @@ class ModelName:
         return address.is_private or address.is_loopback
 
 
+def check_address(text: str, flag: str) -> None:
+    """UsageError for what is no address of a server."""
+    try:
+        parts = urlsplit(text)
+        is_address = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # a bracket, or a port that is none
+        is_address = False
+    if not is_address or any(character.isspace() for character in text):
+        raise UsageError(f"{flag} {text!r} is no address; one is http://localhost:8000/v1, say")
+
+
 def price_of(name: ModelName, prices: PriceTable) -> Price | None:
     """What runs near is free, unless a price for it is given; None: not known."""
     if name.is_local:

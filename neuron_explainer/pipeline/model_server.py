@@ -5,13 +5,12 @@ from __future__ import annotations
 import asyncio
 from dataclasses import asdict, dataclass
 from typing import Any
-from urllib.parse import urlsplit
 
-from neuron_explainer.errors import UsageError
 from neuron_explainer.llm.capabilities import Capabilities, Capability, simulations_for
 from neuron_explainer.llm.openai_client import read_api_key
 from neuron_explainer.llm.probe import probe
 from neuron_explainer.pipeline.check import Check, note, ok, problem
+from neuron_explainer.pipeline.model_names import check_address
 
 MAX_LISTED = 5
 """Models that are named."""
@@ -38,10 +37,7 @@ def examine_server(base_url: str, model: str | None, api_key_env: str) -> Server
     An LLMError when there is no such server or the key is not taken; UsageError for an address
     that is none, and when no model is given or listed.
     """
-    if urlsplit(base_url).scheme not in ("http", "https") or not urlsplit(base_url).hostname:
-        raise UsageError(
-            f"--base-url {base_url!r} is no address; one is http://localhost:8000/v1, say"
-        )
+    check_address(base_url, "--base-url")
     api_key = read_api_key(api_key_env, base_url)
     can = asyncio.run(probe(base_url=base_url, api_key=api_key, model=model))
     return ServerFindings(can, check_server(can))

@@ -15,11 +15,11 @@ from typing import Self, TypeVar
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from neuron_explainer.errors import UsageError
 from neuron_explainer.llm.budget import Budget, BudgetedClient, Charge
 from neuron_explainer.llm.cache import (
     COMPLETIONS,
     EXPECTED_VALUES,
+    NUMBERS,
     AnswerFormat,
     CachedClient,
 )
@@ -42,7 +42,7 @@ from neuron_explainer.llm.openai_client import (
 )
 from neuron_explainer.llm.pieces import HfPieceTokenizer
 from neuron_explainer.llm.prices import Price, read_prices
-from neuron_explainer.llm.probe import probe
+from neuron_explainer.llm.probe import find_server, probe
 from neuron_explainer.llm.retry import RetryingClient
 from neuron_explainer.llm.throttle import Limiter, ThrottledClient
 from neuron_explainer.llm.token_estimate import estimate_tokens
@@ -134,7 +134,9 @@ class OpenModels:
         """Requests that a server may have charged for without saying what; at most this."""
         return self._spending.of_purpose().uncounted
 
-    def text_model(self, name: ModelName) -> TextModel:
+    def text_model(self, name: ModelName, *, for_numbers: bool = False) -> TextModel:
+        """for_numbers: keep of an answer what tells its numbers, and no more."""
+        answers = NUMBERS if for_numbers else COMPLETIONS
         if name.is_local:
             local = self._load(name)
             client = LocalTextClient(
@@ -142,28 +144,30 @@ class OpenModels:
             )
             pieces = HfPieceTokenizer(local.tokenizer)
             return TextModel(
-                client=self._kept(client, name, COMPLETIONS),
+                client=self._kept(client, name, answers),
                 is_chat=bool(local.tokenizer.chat_template),
                 is_reasoning=False,
                 count_tokens=lambda text: len(pieces.encode_text(text)),
                 n_context_tokens=local.model.n_ctx,
             )
-        can = self._capabilities.get(name)
-        is_reasoning = self._is_reasoning(name)
+        can = self.capabilities(name)
+        assert can is not None
+        is_reasoning = self._is_reasoning(name, can)
         server = OpenAIClient(
             api_key=self._api_key(name),
             base_url=name.base_url,
             timeout_s=self._spec.timeout_s,
             most_in_flight=self._spec.max_in_flight,
             is_reasoning=is_reasoning,
+            takes_system=can.system_prompt.has or not can.chat.has,  # without a chat it is unknown
         )
         self._closers.append(server.close)
         return TextModel(
-            client=self._guarded(server, name, COMPLETIONS),
+            client=self._cached(self._guarded(server, name), name, answers),
             is_chat=True,
             is_reasoning=is_reasoning,
             count_tokens=estimate_tokens,
-            n_context_tokens=None if can is None else can.n_context_tokens,
+            n_context_tokens=can.n_context_tokens,
         )
 
     def value_model(self, name: ModelName, *, distilled: bool) -> ValueModel:
@@ -186,11 +190,12 @@ class OpenModels:
             n_top_logprobs=can.n_prompt_logprobs,
             max_tokens=1 if can.echo_max_tokens else 0,
             timeout_s=self._spec.timeout_s,
+            guard=lambda one: self._guarded(one, name),
         )
         self._closers.append(server.close)
         pieces = HfPieceTokenizer(load_tokenizer(self._spec.simulator_tokenizer or name.model))
         return ValueModel(
-            self._guarded(server, name, EXPECTED_VALUES),
+            self._cached(server, name, EXPECTED_VALUES),
             pieces,
             *value_tokens(pieces, distilled=distilled),
             can.n_context_tokens,
@@ -208,6 +213,9 @@ class OpenModels:
                 if can.chat.has:  # else something was amiss that may pass
                     self._responses.write(key, write_capabilities(can))
             else:
+                asyncio.run(
+                    find_server(base_url=name.base_url or OPENAI_URL, api_key=self._api_key(name))
+                )
                 can = read_capabilities(known)
             self._capabilities[name] = can
         return self._capabilities[name]
@@ -249,11 +257,10 @@ class OpenModels:
         """Of the local models that are open."""
         return {str(name): local.model.measure_speed() for name, local in self._local.items()}
 
-    def _is_reasoning(self, name: ModelName) -> bool:
-        can = self._capabilities.get(name)
+    def _is_reasoning(self, name: ModelName, can: Capabilities) -> bool:
         if self._spec.reasoning_effort is not None or thinks_first(name.model):
             return True
-        return can is not None and not can.temperature.has
+        return can.chat.has and not can.temperature.has
 
     def _load(self, name: ModelName) -> _Local:
         if name not in self._local:
@@ -271,12 +278,10 @@ class OpenModels:
     def _api_key(self, name: ModelName) -> str:
         return read_api_key(self._spec.api_key_env, name.base_url)
 
-    def _guarded(
-        self, server: Client[Q, A], name: ModelName, answers: AnswerFormat[A]
-    ) -> Client[Q, A]:
-        """Cached, then retried; each attempt is paid for, and takes its place in the limiter."""
+    def _guarded(self, server: Client[Q, A], name: ModelName) -> Client[Q, A]:
+        """Retried; each attempt is paid for, and takes its place in the limiter."""
         throttled = ThrottledClient(self._budgeted(server, name), self._limiter)
-        return self._cached(RetryingClient(throttled, rng=self._rng), name, answers)
+        return RetryingClient(throttled, rng=self._rng)
 
     def _kept(self, local: Client[Q, A], name: ModelName, answers: AnswerFormat[A]) -> Client[Q, A]:
         """A local model answers at its own pace, for nothing."""
@@ -284,11 +289,6 @@ class OpenModels:
 
     def _budgeted(self, client: Client[Q, A], name: ModelName) -> Client[Q, A]:
         price = self.find_price(name)
-        if price is None and self._spec.budget_usd is not None:
-            raise UsageError(
-                f"no price is known for {name.model}, so --budget-usd cannot be kept; give it in a "
-                "file with --prices"
-            )
         return BudgetedClient(client, self._budget, lambda _: price)
 
     def _cached(

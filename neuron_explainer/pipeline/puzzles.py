@@ -27,6 +27,7 @@ from neuron_explainer.pipeline.methods import (
     resolve_simulation,
     simulator_name,
 )
+from neuron_explainer.pipeline.model_checks import check_models
 from neuron_explainer.pipeline.models import OpenModels
 from neuron_explainer.pipeline.spec import RunSpec
 from neuron_explainer.records.explanation import Explanation, TokenLookupTable
@@ -116,6 +117,7 @@ def run_puzzles(spec: RunSpec, folder: RunFolder, puzzles: Sequence[Puzzle]) -> 
         raise UsageError(
             "a puzzle has no token lookup table; give --simulator openai:MODEL or hf:MODEL"
         )
+    check_models(spec)
     n_window_tokens = max(len(s.tokens) for puzzle in puzzles for s in puzzle.sentences)
     with folder.locked(), OpenModels(spec, folder) as models:
         simulation = resolve_simulation(spec, models)

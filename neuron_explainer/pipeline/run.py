@@ -29,13 +29,22 @@ from neuron_explainer.pipeline.events import (
 from neuron_explainer.pipeline.explain import explain, explain_baseline
 from neuron_explainer.pipeline.folder import RunFolder
 from neuron_explainer.pipeline.methods import baseline_spec, check_method
+from neuron_explainer.pipeline.model_checks import check_models
 from neuron_explainer.pipeline.opening import (
     OpenMethod,
     estimate_method,
     make_lookup,
     open_method,
 )
-from neuron_explainer.pipeline.spec import RunSpec, choose_neurons, parse_layers, parse_shard
+from neuron_explainer.pipeline.order import order_neurons
+from neuron_explainer.pipeline.progress import ProgressFile
+from neuron_explainer.pipeline.spec import (
+    RunSpec,
+    choose_neurons,
+    count_neurons,
+    parse_layers,
+    parse_shard,
+)
 from neuron_explainer.records.neuron import NeuronId
 from neuron_explainer.stores.neuron_store import NeuronStore, holds_store
 from neuron_explainer.stores.results import Results
@@ -55,6 +64,7 @@ REPORT_EVERY_S = 30.0
 def run(spec: RunSpec, folder: RunFolder, listen: Listener) -> None:
     """Everything, from the model's name to the page; what is already in the folder is kept."""
     spec.require_scorable()
+    listen = ProgressFile(folder.progress, listen)
     with folder.locked():
         material = _start(spec, folder)
         n_preview = preview_tokens(material.subject)
@@ -70,10 +80,12 @@ def run(spec: RunSpec, folder: RunFolder, listen: Listener) -> None:
 def run_collect(spec: RunSpec, folder: RunFolder, listen: Listener) -> None:
     """The collect stage alone; with `--shard`, its part."""
     if spec.shard is None:
+        listen = ProgressFile(folder.progress, listen)
         with folder.locked():
             collect(spec, _start(spec, folder), folder, listen)
         return
     own = folder.shard(parse_shard(spec.shard))
+    listen = ProgressFile(own.progress, listen)
     with own.locked():
         collect_shard(spec, _start(spec, own), own, listen)
 
@@ -86,6 +98,9 @@ def run_merge(folder: RunFolder, listen: Listener) -> None:
 
 def run_explain(spec: RunSpec, folder: RunFolder, listen: Listener) -> None:
     """The explain stage and the report over the store that is in the folder, with its seed."""
+    check_method(spec)
+    check_models(spec)
+    listen = ProgressFile(folder.progress, listen)
     with folder.locked():
         store = NeuronStore(folder.store)
         seed = (folder.read_choices() or {}).get("seed", spec.seed)
@@ -99,14 +114,13 @@ def estimate_run(spec: RunSpec, folder: RunFolder) -> Estimate:
     """
     check_method(spec)
     if not holds_store(folder.store):
-        n_units = spec.neurons_wanted
-        if n_units is not None and n_units.isdecimal():
-            return estimate_method(spec, None, int(n_units))
-        if n_units is not None:
-            return estimate_method(spec, None, len(n_units.split(",")))
-        raise UsageError(
-            "how many neurons there are is known once they are collected; give --neurons"
-        )
+        n_units = count_neurons(spec.neurons_wanted)
+        if n_units is None:
+            raise UsageError(
+                "how many neurons there are is known once they are collected; give a number with "
+                "--neurons"
+            )
+        return estimate_method(spec, None, n_units)
     store = NeuronStore(folder.store)
     manifest = store.manifest
     seed = (folder.read_choices() or {}).get("seed", spec.seed)
@@ -163,6 +177,7 @@ def preview(
 def _start(spec: RunSpec, folder: RunFolder) -> Material:
     """Opens everything and checks every choice; only then is a fresh folder cleared."""
     check_method(spec)
+    check_models(spec)
     material = open_material(spec)
     subject = material.subject
     resolve_choices(spec, material)
@@ -208,6 +223,7 @@ def _explain(spec: RunSpec, store: NeuronStore, folder: RunFolder, listen: Liste
             explain(lookup, store, results, neuron_ids, listen)
             return
         explain_baseline(lookup, store, results, neuron_ids, listen)
+        neuron_ids = order_neurons(spec.order, neuron_ids, results.units(lookup.fingerprint))
         with open_method(spec, store, folder, lookup.fingerprint) as opened:
             finished = results.finished(opened.method.fingerprint)
             waiting = [neuron_id for neuron_id in neuron_ids if neuron_id not in finished]

@@ -30,8 +30,10 @@ from neuron_explainer.pipeline.methods import (
     method_choices,
     resolve_simulation,
 )
+from neuron_explainer.pipeline.model_checks import check_models
 from neuron_explainer.pipeline.models import OpenModels
 from neuron_explainer.pipeline.patience import Patience
+from neuron_explainer.pipeline.progress import ProgressFile
 from neuron_explainer.pipeline.revise import (
     Revision,
     RevisionEvidence,
@@ -72,6 +74,8 @@ def run_revise(
     name = explainer_name(spec)
     if name is None:
         raise UsageError("revising takes a language model: name one with --explainer")
+    check_models(spec)
+    listen = ProgressFile(folder.progress, listen)
     with folder.locked(), Results(folder.results) as results:
         store = NeuronStore(folder.store)
         spec = replace(spec, seed=(folder.read_choices() or {}).get("seed", spec.seed))

@@ -6,7 +6,6 @@ any reader: it puts its marks into `results.sqlite-shm`.
 
 from __future__ import annotations
 
-import fcntl
 import shlex
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
@@ -38,7 +37,7 @@ def check_run(folder: RunFolder) -> Iterator[Check]:
     begin = f"begin one: {_command('run', folder)}"
     try:
         is_empty = not any(path.iterdir())
-        is_locked = any(_is_locked(each.path / ".lock") for each in (folder, *folder.shards()))
+        is_locked = any(each.is_locked() for each in (folder, *folder.shards()))
     except FileNotFoundError:
         yield note(name, f"{path}: no run yet", begin)
         return
@@ -190,18 +189,6 @@ def _read_choices(folder: RunFolder) -> Mapping[str, Any] | None:
     ):
         raise StoreError(f"{folder.path / 'run.json'} is damaged; use --fresh to start over")
     return choices
-
-
-def _is_locked(path: Path) -> bool:
-    """Whether a process holds the lock; it is tried for an instant, side by side with readers."""
-    try:
-        with path.open("rb") as lock:
-            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except FileNotFoundError:
-        return False
-    except BlockingIOError:
-        return True
-    return False
 
 
 def _ends_with(path: Path, ending: bytes) -> bool:

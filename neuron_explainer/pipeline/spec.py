@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 from neuron_explainer.collector.plans import MIN_INTERVAL_S, CollectPlan, Cut, Shard, WindowPlan
 from neuron_explainer.errors import UnitNotFound, UsageError
+from neuron_explainer.pipeline.model_names import check_address
 from neuron_explainer.records.neuron import NeuronId
 from neuron_explainer.records.scale import CalibrationKind
 from neuron_explainer.records.splits import RANDOM_SPLITS, TOP_SPLITS
@@ -147,6 +148,12 @@ class RunSpec:
     base_url: str | None = _choice(
         None, REACH, "Server of openai:… models, such as http://localhost:11434/v1."
     )
+    order: str = _choice(
+        "random",
+        REACH,
+        "Which neurons first: random, lookup (best by the token lookup table), or a "
+        "file of LAYER:NEURON, one a line.",
+    )
     simulator_base_url: str | None = _choice(
         None, REACH, "The simulator's server, where it is another one."
     )
@@ -211,6 +218,9 @@ class RunSpec:
             raise UsageError(f"--budget-usd must be a sum of money, not {self.budget_usd}")
         if not 0 < self.timeout_s < float("inf"):
             raise UsageError(f"--timeout-s must be a time, not {self.timeout_s}")
+        for name in ("base_url", "simulator_base_url"):
+            if getattr(self, name) is not None:
+                check_address(getattr(self, name), flag_of(name))
         if self.simulator == SAME_MODEL and self.explainer == TOKEN_LOOKUP:
             raise UsageError("--simulator auto is the explainer's model; name one with --explainer")
 
@@ -303,19 +313,30 @@ def choose_neurons(
         return _listed_neurons(text, layers, n_units)
     everyone = [NeuronId(layer, unit) for layer in layers for unit in range(n_units)]
     random.Random(seed).shuffle(everyone)
+    return everyone[: count_neurons(text)]
+
+
+def count_neurons(text: str | None) -> int | None:
+    """How many units `--neurons` means at most; None: all. UsageError for what it cannot mean."""
     if text is None:
-        return everyone
+        return None
+    if ":" in text:
+        return len(_parse_neurons(text))
     if not text.strip().isdecimal() or int(text) < 1:
         raise UsageError(f"--neurons {text!r}: write a number, all, or a list such as 0:3,2:417")
-    return everyone[: int(text)]
+    return int(text)
+
+
+def _parse_neurons(text: str) -> list[NeuronId]:
+    return list(dict.fromkeys(NeuronId.parse(part) for part in text.split(",") if part.strip()))
 
 
 def _listed_neurons(text: str, layers: Iterable[int], n_units: int) -> list[NeuronId]:
-    found = [NeuronId.parse(part) for part in text.split(",") if part.strip()]
+    found = _parse_neurons(text)
     for neuron_id in found:
         if neuron_id.layer_index not in layers or neuron_id.neuron_index >= n_units:
             raise UnitNotFound(
                 f"no neuron {neuron_id} in this collection: it has layers "
                 f"{', '.join(map(str, layers))} of neurons 0..{n_units - 1} each"
             )
-    return list(dict.fromkeys(found))
+    return found

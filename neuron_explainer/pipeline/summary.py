@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from neuron_explainer.pipeline.comparison import Comparison, PairedScores
 from neuron_explainer.records.cost import UnitCost
 from neuron_explainer.records.neuron import NeuronId
 from neuron_explainer.records.score import GOOD_SCORE, reason_kind
@@ -20,9 +21,6 @@ from neuron_explainer.stores.results import (
 )
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
-N_RESAMPLES = 1000
-TIE = 0.005
-"""Scores that differ by less show as the same."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,34 +36,6 @@ class ScoreSummary:
     share_above_half: float | None
     mean_by_name: Mapping[str, float]
     """Mean of every other score, over the units that have it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Comparison:
-    """Headline scores beside another method's, over the units that both could score."""
-
-    label: str
-    """What people call the other method."""
-    n_units: int
-    mean: float
-    baseline_mean: float
-    difference: float
-    """Of the means; above 0: better than the table."""
-    low: float
-    high: float
-    """95 % bootstrap interval of the difference, over units."""
-    n_better: int
-    n_same: int
-    n_worse: int
-
-    def sentence(self) -> str:
-        """One line for a person."""
-        return (
-            f"{self.label} on the same windows: {self.baseline_mean:.3f} against "
-            f"{self.mean:.3f} (difference {self.difference:+.3f} [{self.low:+.3f}, "
-            f"{self.high:+.3f}] over {self.n_units:,} neurons; {self.n_better:,} better, "
-            f"{self.n_same:,} the same, {self.n_worse:,} worse)"
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,43 +93,9 @@ def summarize_run(
         by_layer={layer: _summarize(by_layer[layer]) for layer in sorted(by_layer)},
         unscored=dict(reasons.most_common()),
         best=_best(everyone),
-        comparison=compare(everyone, baseline, label),
+        comparison=PairedScores.of(everyone, baseline, label).compare(),
         cost=sum(costs, start=UnitCost()) if costs else None,
     )
-
-
-def compare(
-    units: Iterable[UnitResult],
-    baseline: Iterable[UnitResult],
-    label: str = LOOKUP_LABEL,
-    seed: int = 0,
-) -> Comparison | None:
-    """Headline scores of the same units by two methods; None when no unit has both."""
-    by_id = {unit.neuron_id: _value(unit) for unit in units}
-    pairs = [(by_id.get(other.neuron_id), _value(other)) for other in baseline]
-    both = np.array([pair for pair in pairs if None not in pair], dtype=np.float64)
-    if not len(both):
-        return None
-    differences = both[:, 0] - both[:, 1]  # (unit,)
-    rng = np.random.default_rng(seed)
-    drawn = rng.integers(len(differences), size=(N_RESAMPLES, len(differences)))
-    low, high = np.quantile(differences[drawn].mean(axis=1), (0.025, 0.975))
-    return Comparison(
-        label=label,
-        n_units=len(both),
-        mean=float(both[:, 0].mean()),
-        baseline_mean=float(both[:, 1].mean()),
-        difference=float(differences.mean()),
-        low=float(low),
-        high=float(high),
-        n_better=int((differences >= TIE).sum()),
-        n_same=int((np.abs(differences) < TIE).sum()),
-        n_worse=int((differences <= -TIE).sum()),
-    )
-
-
-def _value(unit: UnitResult) -> float | None:
-    return None if unit.score is None else unit.score.value
 
 
 def _best(units: list[UnitResult]) -> NeuronId | None:

@@ -192,6 +192,10 @@ class Results:
         with self._reading():
             return {NeuronId(*row) for row in self._connection.execute(query, (fingerprint,))}
 
+    def has_method(self) -> bool:
+        """Whether any was used yet."""
+        return self._newest_use() is not None
+
     def current_method(self) -> str:
         """Fingerprint of the method used last; StoreError when there is none."""
         row = self._newest_use()

@@ -22,6 +22,7 @@ from neuron_explainer.pipeline.events import UnitExplained, ignore
 from neuron_explainer.pipeline.explain import explain
 from neuron_explainer.pipeline.folder import RunFolder
 from neuron_explainer.pipeline.opening import make_lookup, open_method
+from neuron_explainer.pipeline.rescore import run_rescore
 from neuron_explainer.pipeline.revise import RevisionEvidence
 from neuron_explainer.pipeline.run import estimate_run, run_collect, run_explain
 from neuron_explainer.pipeline.run_revise import run_revise
@@ -81,6 +82,10 @@ def asking(server: RuleServer, **more: object) -> RunSpec:
     return replace(spec, **more)  # type: ignore[arg-type]
 
 
+def value_of(unit: UnitResult) -> float | None:
+    return None if unit.score is None else unit.score.value
+
+
 def units_by_id(results: Results, method: str) -> dict[NeuronId, UnitResult]:
     return {unit.neuron_id: unit for unit in results.units(method)}
 
@@ -91,9 +96,8 @@ def scores_beside_lookup(folder: RunFolder) -> tuple[np.ndarray, np.ndarray]:
         current = results.current_method()
         lookup = units_by_id(results, results.choices(current)[BASELINE])
         pairs = [
-            (unit.score.value, lookup[i].score.value)  # type: ignore[union-attr]
+            (value_of(unit), value_of(lookup[i]))
             for i, unit in units_by_id(results, current).items()
-            if unit.score is not None
         ]
     both = np.array([pair for pair in pairs if None not in pair], dtype=np.float64)
     return both[:, 0], both[:, 1]
@@ -278,3 +282,78 @@ def test_revising_scores_both_versions_and_is_read_beside_what_it_revised(
             assert unit.scores["before_top_and_random"] == old
             assert {"with_sentences", "before_with_sentences"} <= set(unit.scores)
     assert run_revise(spec, folder, RevisionEvidence.SENTENCES, ignore).n_units == 0
+
+
+def test_rescoring_keeps_what_was_said_and_compares_unit_by_unit(
+    folder: RunFolder, server: RuleServer
+) -> None:
+    run_explain(asking(server, neurons="6", simulation="structured"), folder, ignore)
+    with Results(folder.results, read_only=True) as results:
+        origin = results.current_method()
+        old = units_by_id(results, origin)
+    spec = asking(server, neurons=None, simulation="streaming", explainer_prompt="token_space")
+    rescored = run_rescore(spec, folder, ignore)
+    with Results(folder.results, read_only=True) as results:
+        kept = units_by_id(results, rescored.kept)
+        assert rescored.new == results.current_method()
+        new = units_by_id(results, rescored.new or "")
+        assert units_by_id(results, origin) == old
+    assert {i: u.text for i, u in kept.items()} == {
+        i: u.text for i, u in old.items() if u.text is not None
+    }
+    assert {unit.simulator for unit in kept.values()} == {"streaming openai:rule-1"}
+    values = {i: (value_of(unit), value_of(kept[i])) for i, unit in new.items()}
+    differences = {i: a - b for i, (a, b) in values.items() if a is not None and b is not None}
+    assert len(differences) >= 4
+    assert {m.neuron_id: m.difference for m in rescored.paired.movers} == differences
+    compared = rescored.paired.compare()
+    assert compared is not None
+    assert compared.difference == pytest.approx(np.mean(list(differences.values())))
+    again = run_rescore(spec, folder, ignore)
+    assert again == rescored
+
+
+def test_another_simulator_alone_is_compared_with_the_scores_before(
+    folder: RunFolder, server: RuleServer
+) -> None:
+    run_explain(asking(server, neurons="4", simulation="structured"), folder, ignore)
+    spec = asking(
+        server, neurons=None, explainer="token_lookup", simulator="openai:rule-1",
+        simulation="streaming",
+    )  # fmt: skip
+    rescored = run_rescore(spec, folder, ignore)
+    assert rescored.new is None
+    assert len(rescored.paired.movers) >= 3
+    assert max(abs(mover.difference) for mover in rescored.paired.movers) < 0.02
+
+
+def test_a_server_that_takes_no_system_message_explains_and_simulates_as_any_other(
+    folder: RunFolder, server: RuleServer, tmp_path: Path
+) -> None:
+    whole = RunFolder(tmp_path / "whole")
+    shutil.copytree(folder.path, whole.path)
+    run_explain(asking(server, neurons="4", simulation="structured"), whole, ignore)
+    with rule_server(ServerOptions(system_prompts=False)) as strict:
+        run_explain(asking(strict, neurons="4", simulation="structured"), folder, ignore)
+    refused = [entry for entry in strict.log.entries if entry.outcome == "refused"]
+    assert len(refused) == 1  # the question whether it does
+    here, there = read_results(folder), read_results(whole)
+    assert [unit.text for unit in here] == [unit.text for unit in there]
+    assert sum(unit.score is not None for unit in here) >= 3
+
+
+def test_the_explainer_is_known_as_well_as_the_simulator(
+    folder: RunFolder, server: RuleServer
+) -> None:
+    """Each on a server of its own, of which the explainer's takes least."""
+    options = ServerOptions(model="strict-1", system_prompts=False, is_reasoning=True)
+    with rule_server(options) as strict:
+        spec = asking(
+            strict, neurons="2", explainer="openai:strict-1", simulator="openai:rule-1",
+            simulator_base_url=server.base_url, simulation="streaming",
+        )  # fmt: skip
+        run_explain(spec, folder, ignore)
+        n_probe = len(strict.log.entries)
+        run_explain(replace(spec, neurons="3"), folder, ignore)
+    assert all(unit.text for unit in read_results(folder))
+    assert len(strict.log.entries) <= n_probe + 2  # whether it is there, and one more neuron

@@ -9,7 +9,20 @@ import sysconfig
 import venv
 from pathlib import Path
 
+from tests.tiny_models import save_tiny_model
+
 ROOT = Path(__file__).resolve().parents[2]
+READ_DATA = """
+from neuron_explainer.llm.prices import read_prices
+from neuron_explainer.prompts.explain_examples import read_examples
+from neuron_explainer.prompts.explain_kinds import PROMPTS
+from neuron_explainer.prompts.few_shot import read_few_shot_set
+
+assert all(read_examples(prompt, None) for prompt in PROMPTS.values())
+assert read_few_shot_set()
+assert read_prices().find("gpt-4o-mini")
+print(len(PROMPTS), "prompts, a few-shot set, prices")
+"""
 
 
 def test_the_wheel_runs_in_an_empty_folder_outside_the_checkout(tmp_path: Path) -> None:
@@ -28,6 +41,14 @@ def test_the_wheel_runs_in_an_empty_folder_outside_the_checkout(tmp_path: Path) 
     _run(command, "run", "--tokens", "40000", "--neurons", "20", cwd=empty)
     assert (empty / "runs/default/report.html").stat().st_size > 10_000
     assert '"n_units": 20' in _run(command, "scores", "--json", cwd=empty)
+    assert _run(str(python), "-c", READ_DATA, cwd=empty) == "7 prompts, a few-shot set, prices\n"
+    save_tiny_model(tmp_path / "lm", 1, 8, n_ctx=8192)
+    told = _run(
+        command, "explain", "--explainer", f"hf:{tmp_path / 'lm'}", "--simulator", "auto",
+        "--neurons", "5", "--dry-run", cwd=empty,
+    )  # fmt: skip
+    assert told.startswith(f"5 neurons: hf:{tmp_path / 'lm'}: ")
+    assert told.count("\n") == 1
 
 
 def _build_wheel(folder: Path) -> Path:

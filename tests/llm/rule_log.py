@@ -82,7 +82,8 @@ class RuleLog:
     @property
     def n_answered(self) -> Counter[str]:
         """By key: texts that were sent whole; a client that keeps them asks once."""
-        return Counter(e.key for e in self.entries if e.outcome in KEPT and e.is_sent)
+        texts = (e for e in self.entries if e.path.endswith("completions"))
+        return Counter(e.key for e in texts if e.outcome in KEPT and e.is_sent)
 
     @property
     def outcomes(self) -> Counter[str]:

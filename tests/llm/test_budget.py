@@ -245,3 +245,18 @@ def test_a_log_that_cannot_be_written_leaves_no_one_waiting() -> None:
 
     found = ask_many(Server(), 3, Full(), limit_picousd=MOST + COST)
     assert [type(each) for each in found] == [LLMError, LLMError, BudgetExceeded]
+
+
+def test_when_one_request_does_not_fit_no_smaller_one_is_begun_after_it() -> None:
+    """It would be cut off by the error, and paid for again by the run that goes on."""
+
+    async def large_and_small() -> list[Completion | BaseException]:
+        client = BudgetedClient(server, Budget(Log(), limit_picousd=2 * MOST), lambda _: PRICE)
+        asked = (client.ask(request(n_chars)) for n_chars in (100, 1_000, 1, 1))
+        return await asyncio.gather(*asked, return_exceptions=True)
+
+    server = Server(lambda: most_usage(request()))
+    first, *others = run(large_and_small())
+    assert isinstance(first, Completion)
+    assert [type(each) for each in others] == [BudgetExceeded] * 3
+    assert server.n_asked == 1

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import math
+import random
 from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
 
 from neuron_explainer.errors import LLMError, Refused, ServerFailed, StoreError
-from neuron_explainer.llm.cache import COMPLETIONS, EXPECTED_VALUES, AnswerFormat, CachedClient
+from neuron_explainer.llm.cache import (
+    COMPLETIONS,
+    EXPECTED_VALUES,
+    NUMBERS,
+    AnswerFormat,
+    CachedClient,
+)
 from neuron_explainer.llm.messages import (
     Completion,
     CompletionRequest,
@@ -19,6 +27,8 @@ from neuron_explainer.llm.messages import (
     TokenLogprobs,
     Usage,
 )
+from neuron_explainer.simulators.expected_value import expected_value
+from neuron_explainer.simulators.streaming import read_answer
 from tests.fakes import FakeClient
 
 REQUEST = CompletionRequest("m", (Message("user", "hi \ud800“"),), 5)
@@ -62,6 +72,76 @@ def test_expected_values_come_back_as_they_were_first_given() -> None:
     again = asyncio.run(cached(client, shelf, kind=EXPECTED_VALUES).ask(VALUES_REQUEST))
     assert first == replace(exact, expected=(1.12346, None, 0.0, 10.0))
     assert again == replace(first, is_cached=True)
+
+
+LEADS = ("", "", "\t", " ", " the\t", "12\t", "4. ")
+NUMBER_TEXTS = ("0", "1", "3", "7", "10", "11", "42", "100", "03", "x", "-", "", "1.5", "٣")
+ENDS = ("", "", "\n", " ", "\r\n", "\n4", "\n13\t", "\n\n", "\u2003")
+
+
+def random_answer(rng: random.Random) -> Completion:
+    """Lines of numbers as vocabularies of all kinds write them, with 20 alternatives a token."""
+
+    def text() -> str:
+        return rng.choice(LEADS) + rng.choice(NUMBER_TEXTS) + rng.choice(ENDS)
+
+    def token(written: str) -> TokenLogprobs:
+        others = {text(): -rng.expovariate(1) for _ in range(20)}
+        if rng.random() < 0.8:
+            others[written] = -rng.random()
+        top = tuple(sorted(others.items(), key=lambda other: -other[1]))
+        return TokenLogprobs(written, -rng.random(), top)
+
+    written = []
+    for number in range(1, 9):
+        value = str(rng.randint(0, 10))
+        separator = rng.choice(("\t", " "))
+        merged = rng.choice(
+            ((f"{number}", separator, value, "\n"), (f"{number}{separator}", f"{value}\n"),
+             (f"{number}", f"{separator}{value}", "\n"), (f"{number}", separator, *value, "\n"))
+        )  # fmt: skip
+        written += merged
+    return Completion("".join(written), "m", "stop", Usage(1, 2, 3), tuple(map(token, written)))
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_of_an_answer_in_numbers_all_is_kept_that_a_simulator_uses(seed: int) -> None:
+    answer = random_answer(random.Random(seed))
+    kept = NUMBERS.as_kept(answer)
+    assert answer.logprobs is not None
+    assert kept.logprobs is not None
+    assert [t.token for t in kept.logprobs] == [t.token for t in answer.logprobs]
+    for index, token in enumerate(answer.logprobs):
+        for lead in {token.token[:n] for n in range(len(token.token))}:
+            if lead[-1:].isdecimal():
+                continue  # no number begins within another
+            exact = expected_value(answer.logprobs, index, lead)
+            close = None if exact is None else pytest.approx(exact, abs=1e-3)
+            assert expected_value(kept.logprobs, index, lead) == close
+    assert read_answer(kept, 8) == pytest.approx(read_answer(answer, 8), abs=1e-3)
+    assert len(NUMBERS.write(kept)) < 0.7 * len(COMPLETIONS.write(answer))
+
+
+@pytest.mark.parametrize("kind", [NUMBERS, COMPLETIONS], ids=["numbers", "whole"])
+def test_numbers_come_back_as_they_were_first_given(kind: AnswerFormat) -> None:
+    """Also from a cache that has the whole answer."""
+    exact = random_answer(random.Random(0))
+    client, shelf = FakeClient([exact]), Shelf()
+    asyncio.run(cached(client, shelf, kind=kind).ask(REQUEST))
+    again = asyncio.run(cached(client, shelf, kind=NUMBERS).ask(REQUEST))
+    assert again == replace(NUMBERS.as_kept(exact), is_cached=True)
+    assert len(client.requests) == 1
+
+
+def test_an_answer_without_logprobs_is_kept_as_it_is() -> None:
+    answer = replace(ANSWER, logprobs=None)
+    assert NUMBERS.as_kept(answer) == answer
+
+
+def test_of_text_that_is_no_number_no_alternative_is_kept() -> None:
+    top = tuple((text, math.log(0.1)) for text in (" the", "\n", "11", "x1x", "", "1.", "10th"))
+    answer = replace(ANSWER, logprobs=(TokenLogprobs(" the", -1.0, top),))
+    assert NUMBERS.as_kept(answer).logprobs == (TokenLogprobs(" the", -1.0, ()),)
 
 
 def test_another_question_or_another_server_is_asked() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import random
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -17,9 +18,17 @@ from neuron_explainer.errors import (
     Refused,
     ServerFailed,
 )
-from neuron_explainer.llm.completions_client import CompletionsLogprobClient
-from neuron_explainer.llm.messages import ExpectedValues, PromptLogprobRequest, Usage
+from neuron_explainer.llm.budget import Budget, BudgetedClient, Charge
+from neuron_explainer.llm.completions_client import AlternativesClient, CompletionsLogprobClient
+from neuron_explainer.llm.messages import (
+    AlternativesRequest,
+    ExpectedValues,
+    NamedAlternatives,
+    PromptLogprobRequest,
+    Usage,
+)
 from neuron_explainer.llm.named_values import NamedValues
+from neuron_explainer.llm.retry import RetryingClient, RetryPolicy
 from tests.llm.loopback import Loopback, Reply, failure, loopback
 
 ONE_EACH = tuple((50 + v,) for v in range(11))
@@ -173,13 +182,56 @@ def test_what_would_follow_and_is_not_named_has_no_share() -> None:
         assert ask(server, request(SPLIT), form="echo").expected == pytest.approx((1.0, 2.0))
 
 
-def test_a_failure_half_way_tells_what_the_first_half_cost() -> None:
-    with (
-        loopback(echoed({3: {51: 0.5}}), failure(429, "slow down")) as server,
-        pytest.raises(RateLimited) as raised,
-    ):
-        ask(server, request(SPLIT), form="echo")
-    assert raised.value.usage == Usage(7, 2, 1)
+class Charges:
+    def __init__(self) -> None:
+        self.found: list[Charge] = []
+
+    def add(self, charge: Charge) -> None:
+        self.found.append(charge)
+
+
+def test_each_single_request_is_tried_again_and_paid_for_by_itself() -> None:
+    """And the first answer is not asked for twice when the second one fails."""
+    charges = Charges()
+    no_wait = RetryPolicy(n_attempts=2, first_wait_s=0.0)
+
+    def guard(one: AlternativesClient) -> AlternativesClient:
+        budgeted = BudgetedClient(one, Budget(charges), lambda _model: None)
+        return RetryingClient(budgeted, no_wait, rng=random.Random(0))
+
+    replies = (
+        echoed({3: {51: 0.5}}), failure(429, "slow down", retry_after="0"), following({"0": 1.0},
+                                                                                     n_prompt=4),
+    )  # fmt: skip
+    with loopback(*replies) as server:
+        found = ask(server, request(SPLIT), form="echo", guard=guard)
+    assert found.expected == (pytest.approx(10.0), None)
+    assert [len(body["prompt"]) for body in server.bodies] == [7, 4, 4]
+    assert [charge.n_prompt_tokens for charge in charges.found] == [7, 4]
+
+
+@pytest.mark.parametrize("form", BOTH)
+def test_no_request_costs_more_than_its_size_says(form: str) -> None:
+    asked: list[AlternativesRequest] = []
+
+    def guard(one: AlternativesClient) -> AlternativesClient:
+        class Noting:
+            async def ask(self, request: AlternativesRequest) -> NamedAlternatives:
+                asked.append(request)
+                return await one.ask(request)
+
+        return Noting()
+
+    at = {3: {51: 0.5}, 6: {51: 0.5}}
+    after = following({"0": 1.0}, n_prompt=4), following({"0": 1.0})
+    with loopback(BOTH[form](at), *after) as server:
+        total = ask(server, request(SPLIT), form=form, max_tokens=1, guard=guard).usage
+    sizes = [request.size() for request in asked]
+    assert [size.n_prompt_tokens for size in sizes] == [7, 4, 7]
+    assert total is not None
+    assert sum(size.n_prompt_bytes for size in sizes) == total.n_prompt_tokens
+    assert sum(size.n_answer_tokens for size in sizes) >= total.n_completion_tokens
+    assert all(body["max_tokens"] <= 1 for body in server.bodies)
 
 
 @pytest.mark.parametrize("form", BOTH)

@@ -20,10 +20,10 @@ from transformers import (
     PreTrainedModel,
 )
 
-from neuron_explainer.errors import BadRequest, LLMError, UsageError
+from neuron_explainer.errors import BadRequest, LLMError, Refused, UsageError
 from neuron_explainer.llm.local_model import LocalModel
 from neuron_explainer.llm.local_text import LocalTextClient, choose_token
-from neuron_explainer.llm.messages import Completion, CompletionRequest, Message
+from neuron_explainer.llm.messages import Completion, CompletionRequest, Message, Usage
 from tests.llm.local_models import CONFIGS, GROUPED, N_TOKENS, tiny
 from tests.llm.test_chat_prompt import CHATML
 from tests.tiny_models import byte_tokenizer
@@ -224,11 +224,15 @@ def test_a_tokenizer_of_another_model_is_refused() -> None:
         LocalTextClient(local, wrapped("gpt2"), name="me")
 
 
-def test_an_empty_answer_is_an_error() -> None:
-    with pytest.raises(LLMError, match="me ended its answer before it began"):
-        ask(client_of(scripted([END])), REQUEST)
-    with pytest.raises(LLMError, match="before it began"):
-        ask(client_of(scripted(bytes_as_ids("\na")), stops_at_line_break=True), REQUEST)
+@pytest.mark.parametrize("ids", [[END], bytes_as_ids("\na")])
+def test_an_empty_answer_is_a_refusal_as_the_same_question_would_get_it_again(
+    ids: list[int],
+) -> None:
+    with pytest.raises(Refused, match="me ended its answer before it began") as refused:
+        ask(client_of(scripted(ids), stops_at_line_break=True), REQUEST)
+    n_read = len(REQUEST.messages[0].content)
+    assert refused.value.usage == Usage(n_read, 0, 1)
+    assert not refused.value.retryable
 
 
 def test_a_model_that_fails_is_an_error_of_the_model() -> None:

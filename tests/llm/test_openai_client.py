@@ -39,9 +39,11 @@ REQUEST = CompletionRequest(
 )
 
 
-def ask(server: Loopback, request: CompletionRequest = REQUEST, **options) -> Completion:
+def ask(
+    server: Loopback, request: CompletionRequest = REQUEST, api_key: str = KEY, **options
+) -> Completion:
     async def once() -> Completion:
-        client = OpenAIClient(api_key=KEY, base_url=server.base_url, timeout_s=20, **options)
+        client = OpenAIClient(api_key=api_key, base_url=server.base_url, timeout_s=20, **options)
         try:
             return await client.ask(request)
         finally:
@@ -105,6 +107,52 @@ def test_a_reasoning_model_is_sent_no_sampling_and_the_limit_by_its_own_name(
     assert {"max_tokens", "temperature", "top_p", "logprobs"}.isdisjoint(body)
 
 
+def test_a_model_that_takes_no_system_message_is_told_by_the_user() -> None:
+    with loopback(answer("hi")) as server:
+        ask(server, takes_system=False)
+    assert server.bodies[0]["messages"] == [
+        {"role": "user", "content": "You are brief.\n\nSay “hi”."}
+    ]
+
+
+def test_the_server_learns_the_key_and_nothing_of_this_machine(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("OPENAI_ORG_ID", "org-1")
+    with loopback(answer("hi")) as server:
+        ask(server)
+    (headers,) = server.headers
+    sent = {name.lower(): value for name, value in headers.items()}
+    assert sent["authorization"] == f"Bearer {KEY}"
+    assert sent["openai-organization"] == "org-1"
+    assert sent["content-type"] == "application/json"
+    assert [name for name in sent if "stainless" in name] == []
+
+
+@pytest.mark.parametrize("status", [307, 308])
+def test_a_redirect_to_another_server_does_not_take_the_key_along(status: int) -> None:
+    with loopback(answer("hi")) as other:
+        there = {"Location": f"{other.base_url}/chat/completions"}
+        with loopback(Reply("", status, there)) as server:
+            assert ask(server).text == "hi"
+    assert server.headers[0]["Authorization"] == f"Bearer {KEY}"
+    assert KEY not in repr(other.headers)
+
+
+def test_a_text_that_is_no_unicode_is_sent_all_the_same() -> None:
+    request = replace(REQUEST, messages=(Message("user", "half \ud83d"),))
+    with loopback(answer("hi")) as server:
+        assert ask(server, request).text == "hi"
+
+
+@pytest.mark.parametrize("word", ["k", "server", NO_KEY])
+def test_a_word_given_for_want_of_a_key_is_no_secret(word: str) -> None:
+    said = f"the server knows the word {word}, like everybody"
+    with loopback(failure(400, said)) as server, pytest.raises(BadRequest) as raised:
+        ask(server, api_key=word)
+    assert str(raised.value) == f"the server said 400: {said}"
+
+
 def test_a_reasoning_model_is_not_asked_for_logprobs() -> None:
     with loopback() as server, pytest.raises(BadRequest, match="--simulation structured"):
         ask(server, replace(CHOSEN, model="gpt-5"))
@@ -141,6 +189,15 @@ def test_logprobs_and_cached_tokens_are_read() -> None:
     assert found.logprobs[0].top == (("4", -0.1), ("5", -2.5))
 
 
+def test_what_was_written_to_the_cache_is_read_where_the_server_says_it() -> None:
+    found = []
+    for written in ({"cache_write_tokens": 6}, {"cache_write_tokens": None}, {}):
+        usage = {"prompt_tokens": 9, "completion_tokens": 1, "prompt_tokens_details": written}
+        with loopback(answer("hi", usage=usage)) as server:
+            found.append(ask(server).usage)
+    assert found == [Usage(9, 0, 1, 6), Usage(9, 0, 1), Usage(9, 0, 1)]
+
+
 def test_a_server_that_does_not_count_has_no_usage() -> None:
     with loopback(answer("hi", usage=None)) as server:
         assert ask(server).usage is None
@@ -170,6 +227,9 @@ FAILURES = {
     "no choice": (Reply({"id": "1", "model": "m", "choices": []}), ServerFailed, "no choice"),
     "empty": (answer(""), ServerFailed, "empty"),
     "only thoughts": (answer(None, finish_reason="length"), BadRequest, "max_tokens"),
+    "a page": (Reply("<html>" + "oops" * 9999, 502), ServerFailed, "502: <html>oops"),
+    "a list for an error": (Reply('{"error": [1]}', 400), BadRequest, "400: [1]"),
+    "nothing": (Reply("", 400), BadRequest, "nothing more"),
     "refusal": (answer(None, refusal="I will not."), Refused, "I will not."),
     "filter": (answer("par", finish_reason="content_filter"), Refused, "content filter"),
 }
@@ -184,6 +244,7 @@ def test_a_failure_is_an_error_of_its_kind_in_one_line_without_the_key(name: str
     message = str(raised.value)
     assert words in message
     assert "\n" not in message
+    assert len(message) < 700
     assert KEY not in repr((message, raised.value.__cause__, raised.value.args))
     assert KEY[-4:] not in message
     assert len(server.bodies) == 1  # the package behind must not ask again by itself

@@ -96,3 +96,12 @@ def test_costs_are_exact(price: Price) -> None:
 def test_a_prompt_that_may_be_written_to_the_cache_costs_the_dearer_of_the_two() -> None:
     price = Price(Decimal(2), Decimal("0.2"), Decimal(10), cache_write=Decimal("2.5"))
     assert price.picousd(Usage(100, 40, 0)) == (60 * 2_500_000 + 40 * 200_000)
+
+
+def test_what_the_server_says_it_wrote_to_the_cache_is_charged_exactly() -> None:
+    price = Price(Decimal(2), Decimal("0.2"), Decimal(10), cache_write=Decimal("2.5"))
+    usage = Usage(100, 40, 0, n_cache_write_tokens=25)
+    assert price.picousd(usage) == 25 * 2_500_000 + 35 * 2_000_000 + 40 * 200_000
+    assert PRICE.picousd(usage) == PRICE.picousd(Usage(100, 40, 0))  # writing is in the input
+    impossible = Usage(100, 40, 0, n_cache_write_tokens=10**6)
+    assert price.picousd(impossible) == price.picousd(Usage(100, 40, 0))

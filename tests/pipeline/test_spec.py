@@ -48,7 +48,7 @@ OTHER: dict[str, dict[str, Any]] = {
         "base_url": "http://localhost:1/v1", "simulator_base_url": "http://localhost:2/v1",
         "api_key_env": "KEY", "requests_a_minute": 3, "tokens_a_minute": 4, "max_in_flight": 5,
         "timeout_s": 6.0, "budget_usd": 7.0, "prices": "prices.json", "cache": "cache.sqlite",
-        "batch_size": 8,
+        "batch_size": 8, "order": "lookup",
     },
     WHERE: {
         "corpus": "notes.txt", "neurons": "5", "device": "cpu", "memory_gb": 3.5,

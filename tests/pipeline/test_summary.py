@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from neuron_explainer.pipeline.summary import compare, summarize_method, summarize_run
+from neuron_explainer.pipeline.summary import summarize_method, summarize_run
 from neuron_explainer.records.cost import UnitCost
 from neuron_explainer.records.neuron import NeuronId
 from neuron_explainer.records.score import Score
@@ -82,29 +82,6 @@ def test_the_sentence_has_the_counts_and_the_reasons() -> None:
     assert summarize_run(UNITS).sentence() == (
         "6 neurons scored, mean score 0.333; 3 not scored (dead unit 2, constant prediction 1)"
     )
-
-
-def test_a_comparison_is_over_the_units_that_both_methods_score() -> None:
-    scores = [0.0, 0.2, 0.9, 0.5, None, 0.5]
-    baseline = [
-        unit(i % 2, i, value, None if value is not None else "constant prediction")
-        for i, value in enumerate(scores)
-    ]
-    found = compare(UNITS, [*baseline, unit(3, 3, 1.0)])
-    assert found is not None
-    mine, other = np.array([0.1, 0.2, 0.5, 0.6, -0.3]), np.array([0.0, 0.2, 0.9, 0.5, 0.5])
-    assert found.n_units == 5
-    assert (found.mean, found.baseline_mean) == (pytest.approx(mine.mean()), other.mean())
-    assert found.difference == pytest.approx((mine - other).mean())
-    assert (found.n_better, found.n_same, found.n_worse) == (2, 1, 2)
-    assert found.low < found.difference < found.high
-    assert compare(UNITS, []) is None
-    assert compare(UNITS, baseline) == found
-
-
-def test_a_comparison_does_not_depend_on_the_order_of_units() -> None:
-    baseline = [unit(i % 2, i, value / 2) for i, value in enumerate(VALUES)]
-    assert compare(UNITS[::-1], baseline) == compare(UNITS, baseline)
 
 
 def test_what_a_run_cost_is_the_sum_of_what_its_units_cost() -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import random
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -17,6 +20,38 @@ def test_what_was_written_is_read_by_the_next_one(tmp_path: Path) -> None:
     with SqliteResponseCache(path) as cache:
         assert cache.read("key") == "the “answer”\n"
         assert cache.read("other") is None
+
+
+def test_a_long_answer_takes_less_room_and_comes_back_as_it_was(tmp_path: Path) -> None:
+    rng = random.Random(0)
+    numbers = ",".join(f'["{rng.randint(0, 10)}",-{rng.random():.5f}]' for _ in range(5000))
+    texts = {"numbers": numbers, "odd": "half \ud83d “é” 🙂 " * 100, "empty": ""}
+    path = tmp_path / "responses.sqlite"
+    with SqliteResponseCache(path) as cache:
+        for key, text in texts.items():
+            cache.write(key, text)
+    with SqliteResponseCache(path) as cache:
+        assert {key: cache.read(key) for key in texts} == texts
+    assert path.stat().st_size < len(numbers) * 0.6
+
+
+def test_an_answer_that_was_kept_as_text_is_still_read(tmp_path: Path) -> None:
+    path = tmp_path / "responses.sqlite"
+    text = "a long answer " * 1000
+    with SqliteResponseCache(path), closing(sqlite3.connect(path)) as file, file:
+        file.execute("INSERT INTO responses VALUES ('key', ?, '')", (text,))
+    with SqliteResponseCache(path) as cache:
+        assert cache.read("key") == text
+
+
+def test_a_damaged_answer_is_said_to_be_one(tmp_path: Path) -> None:
+    path = tmp_path / "responses.sqlite"
+    with SqliteResponseCache(path) as cache:
+        cache.write("key", "a long answer " * 1000)
+    with closing(sqlite3.connect(path)) as file, file:
+        file.execute("UPDATE responses SET response = substr(response, 1, 20)")
+    with SqliteResponseCache(path) as cache, pytest.raises(StoreError, match="damaged"):
+        cache.read("key")
 
 
 def test_the_first_answer_to_a_question_stays(tmp_path: Path) -> None:

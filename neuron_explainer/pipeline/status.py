@@ -1,0 +1,46 @@
+"""What a run is at, and what has come of it, told while it goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from neuron_explainer.errors import StoreError
+from neuron_explainer.pipeline.folder import RunFolder
+from neuron_explainer.pipeline.progress import Progress, read_progress
+from neuron_explainer.pipeline.summary import summarize_method
+from neuron_explainer.records.cost import UnitCost
+from neuron_explainer.stores.results import Results
+
+
+@dataclass(frozen=True, slots=True)
+class RunStatus:
+    """Of the current method, and of the process that writes if there is one."""
+
+    is_running: bool
+    progress: Progress | None
+    """Of the stage that is under way, or was last; None: none has begun."""
+    n_scored: int
+    mean_score: float | None
+    unscored: Mapping[str, int]
+    """Reason -> neurons, the most frequent first."""
+    cost: UnitCost | None
+    """Of the neurons that are done; None: no language model was asked."""
+
+
+def read_status(folder: RunFolder) -> RunStatus:
+    """StoreError when there is no run."""
+    progress = read_progress(folder.progress)
+    if progress is None and not folder.results.exists():
+        raise StoreError(f"no run in {folder.path}; begin one with `run`, or name another --run")
+    is_running = folder.is_locked()
+    if not folder.results.exists():
+        return RunStatus(is_running, progress, 0, None, {}, None)
+    with Results(folder.results, read_only=True) as results:
+        if not results.has_method():
+            return RunStatus(is_running, progress, 0, None, {}, None)
+        summary = summarize_method(results)
+    overall = summary.overall
+    return RunStatus(
+        is_running, progress, overall.n_scored, overall.mean, summary.unscored, summary.cost
+    )
