@@ -9,8 +9,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Self, TypeVar
+from typing import TypeVar
 
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -53,6 +52,7 @@ from neuron_explainer.pipeline.model_names import ModelName, price_of
 from neuron_explainer.pipeline.process_memory import memory_budget_bytes
 from neuron_explainer.pipeline.spec import RunSpec
 from neuron_explainer.records.cost import PICOUSD, UnitCost
+from neuron_explainer.stores.closing import Closing
 from neuron_explainer.stores.response_cache import SqliteResponseCache
 from neuron_explainer.stores.spending import SpendingStore
 from neuron_explainer.subject.pretrained import (
@@ -81,7 +81,7 @@ class _Local:
     """Names its weights: another model of the same name is another one."""
 
 
-class OpenModels:
+class OpenModels(Closing):
     """Opens each model once, however many parts of a method ask for it; all share one limiter.
 
     Answers and what they cost are kept in the run folder. It is a `Ledger` of what was asked.
@@ -106,15 +106,7 @@ class OpenModels:
         self._capabilities: dict[ModelName, Capabilities] = {}
         self._closers: list[Callable[[], Awaitable[None]]] = []
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        at: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
         for local in self._local.values():
             local.model.close()
         self._files.close()

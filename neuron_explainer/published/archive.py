@@ -13,12 +13,12 @@ import zlib
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from types import TracebackType
-from typing import NamedTuple, Self
+from typing import NamedTuple
 
 from neuron_explainer.errors import StoreError
 from neuron_explainer.published.locations import DocumentId, Kind
 from neuron_explainer.records.neuron import NeuronId
+from neuron_explainer.stores.closing import Closing
 from neuron_explainer.stores.sqlite_file import SqliteFile
 
 SCHEMA = """
@@ -48,7 +48,7 @@ class Archived(NamedTuple):
     """UTC, ISO 8601."""
 
 
-class Archive:
+class Archive(Closing):
     """StoreError for a file that is none, or is damaged."""
 
     def __init__(self, path: Path, *, must_exist: bool = False) -> None:
@@ -57,15 +57,7 @@ class Archive:
         self._path = path
         self._file = SqliteFile(path, SCHEMA)
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        at: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
         self._file.close()
 
     def add(self, which: DocumentId, document: bytes | None, source: str) -> None:

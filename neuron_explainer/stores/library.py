@@ -17,12 +17,12 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from neuron_explainer.errors import StoreError
 from neuron_explainer.records.listed import ListedExplanation, ListedScore, Polarity
 from neuron_explainer.records.neuron import NeuronId
+from neuron_explainer.stores.closing import Closing
 from neuron_explainer.stores.library_schema import CHANGES
 from neuron_explainer.stores.library_search import Filters, Found, find
 from neuron_explainer.stores.migrations import migrate, version_of
@@ -66,7 +66,7 @@ class Added:
     """Another value of the same kind and scorer was there already, and stays."""
 
 
-class Library:
+class Library(Closing):
     """One file; StoreError, which names it, for everything that goes wrong."""
 
     def __init__(self, path: Path, *, read_only: bool = False) -> None:
@@ -93,15 +93,7 @@ class Library:
         if version_of(self._connection) != len(CHANGES):
             raise StoreError(f"{self._path} is a library of another version; import into a new one")
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        at: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
         self._connection.close()
 
     def __len__(self) -> int:

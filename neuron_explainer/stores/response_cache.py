@@ -5,10 +5,9 @@ from __future__ import annotations
 import zlib
 from datetime import UTC, datetime
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from neuron_explainer.errors import StoreError
+from neuron_explainer.stores.closing import Closing
 from neuron_explainer.stores.sqlite_file import SqliteFile
 
 SCHEMA = """
@@ -25,21 +24,13 @@ LONG_BYTES = 512
 ZLIB_LEVEL = 6
 
 
-class SqliteResponseCache:
+class SqliteResponseCache(Closing):
     """One file that several runs may share; each answer is in it before it is used."""
 
     def __init__(self, path: Path) -> None:
         self._file = SqliteFile(path, SCHEMA)
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        at: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
         self._file.close()
 
     def read(self, key: str) -> str | None:

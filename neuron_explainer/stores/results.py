@@ -16,14 +16,14 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from neuron_explainer.errors import StoreError
 from neuron_explainer.records.cost import UnitCost
 from neuron_explainer.records.explanation import Explanation
 from neuron_explainer.records.neuron import NeuronId
 from neuron_explainer.records.score import Candidate, Score, ScoredSimulation, ScoredWindow
+from neuron_explainer.stores.closing import Closing
 from neuron_explainer.stores.migrations import migrate, version_of
 from neuron_explainer.stores.results_schema import CHANGES
 from neuron_explainer.stores.scored_windows import pack_windows, unpack_windows
@@ -79,7 +79,7 @@ class UnitResult:
         return self.score.reason
 
 
-class Results:
+class Results(Closing):
     """One run folder's results; `read_only` readers never block the writer (WAL).
 
     `immutable`, of a reader: no process writes, so sqlite need not put its own files beside it.
@@ -104,15 +104,7 @@ class Results:
                 f"{path} is of an earlier version; run `explain` to bring it up to date"
             )
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        at: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
         self._connection.close()
 
     @property

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Protocol, Self
+from typing import Protocol
 
 from neuron_explainer.records.cost import UnitCost
+from neuron_explainer.stores.closing import Closing
 from neuron_explainer.stores.sqlite_file import SqliteFile
 
 SCHEMA = """
@@ -74,7 +74,7 @@ class Spending:
     """Requests that a server may have charged for without saying what: at most this."""
 
 
-class SpendingStore:
+class SpendingStore(Closing):
     """One file; what was added is in it, also after the process is killed.
 
     Others may read while one process writes. A power failure may lose the last charges.
@@ -83,15 +83,7 @@ class SpendingStore:
     def __init__(self, path: Path) -> None:
         self._file = SqliteFile(path, SCHEMA)
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        at: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
         self._file.close()
 
     def add(self, charge: ChargeFields, /) -> None:
