@@ -1,4 +1,4 @@
-"""Commands over explanations from anywhere: import them, search them."""
+"""Commands over explanations from anywhere: import them, search them, look up published ones."""
 
 # Stages are imported inside their commands, so that --help does not wait for pandas.
 
@@ -31,6 +31,7 @@ def add_commands(app: typer.Typer) -> None:
     """Puts the commands of this file into the program."""
     app.command(name="import")(import_)
     app.command()(search)
+    app.command()(lookup)
 
 
 def import_(
@@ -98,6 +99,41 @@ def search(
     _print_hits(found.hits)
     if found.left_out:
         console.print(f"left out, as very common: {', '.join(found.left_out)}", markup=False)
+
+
+def lookup(
+    neuron: Annotated[str, typer.Argument(help="LAYER:NEURON, such as 9:6236.")],
+    model: Annotated[str, typer.Option("--model", help="gpt2-xl or gpt2-small.")] = "gpt2-xl",
+    source: Annotated[
+        str | None, typer.Option("--source", help="Another URL, or a mirror's folder.")
+    ] = None,
+    archive: Annotated[
+        Path | None,
+        typer.Option("--archive", help="Where it is kept; by default in the cache."),
+    ] = None,
+    offline: Annotated[bool, typer.Option("--offline", help="From the archive alone.")] = False,
+    n_windows: Annotated[int, typer.Option(min=1, help="Windows to print.")] = 5,
+    as_json: JsonOption = False,
+) -> None:
+    """What OpenAI published of a GPT-2 neuron in 2023: explanation, score, windows, neighbours."""
+    from neuron_explainer.cli_published import print_published
+    from neuron_explainer.pipeline.run_lookup import run_lookup
+    from neuron_explainer.published.locations import PUBLISHED_URL
+    from neuron_explainer.records.neuron import NeuronId
+
+    found = run_lookup(
+        model,
+        NeuronId.parse(neuron),
+        source=source or PUBLISHED_URL,
+        archive=archive,
+        is_offline=offline,
+    )
+    if as_json:
+        typer.echo(json.dumps(asdict(found), ensure_ascii=False, allow_nan=False))
+    else:
+        print_published(console, found, n_windows)
+    if found.record is None and found.results is None:
+        raise typer.Exit(1)
 
 
 def _print_hits(hits: tuple[ListedExplanation, ...]) -> None:

@@ -1,0 +1,78 @@
+"""A published neuron is looked up once over HTTP, and then from the archive."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from neuron_explainer.cli import main
+from neuron_explainer.published.locations import Kind
+from tests.e2e.command_lines import Call, assert_one_line
+from tests.published.mirror import mirror_documents, mirror_server, which, write_mirror
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def run(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: str
+) -> tuple[int, str]:
+    monkeypatch.setattr(sys, "argv", ["neuron-explainer", "lookup", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    return int(ended.value.code or 0), capsys.readouterr().out
+
+
+def test_what_was_looked_up_once_is_not_fetched_again(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], cache: Path
+) -> None:
+    with mirror_server(mirror_documents()) as mirror:
+        code, first = run(monkeypatch, capsys, "1:7", "--source", mirror.address, "--json")
+        n_asked = sum(mirror.asked.values())
+        assert (code, n_asked) == (0, len(Kind))
+        _, again = run(monkeypatch, capsys, "1:7", "--source", mirror.address, "--json")
+        assert sum(mirror.asked.values()) == n_asked
+    code, offline = run(monkeypatch, capsys, "1:7", "--offline", "--json")
+    assert (code, first) == (0, again) == (0, offline)
+    found: dict[str, Any] = json.loads(first)
+    assert found["results"]["explanations"]
+    assert found["missing"] == {}
+    assert cache.exists()
+
+
+def test_everything_that_is_published_is_printed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    write_mirror(tmp_path / "mirror", mirror_documents())
+    code, out = run(monkeypatch, capsys, "1:7", "--source", str(tmp_path / "mirror"))
+    assert code == 0
+    for part in ("neuron 1:7", "score: top-and-random", "top windows", "tokens it reads",
+                 "downstream neurons", "tokens by mean activation"):  # fmt: skip
+        assert part in out
+
+
+def test_what_is_absent_is_said_and_a_neuron_without_anything_is_a_failure(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    absent = [which(kind) for kind in Kind]
+    write_mirror(tmp_path / "mirror", mirror_documents(absent=absent))
+    code, out = run(monkeypatch, capsys, "1:7", "--source", str(tmp_path / "mirror"))
+    assert code == 1
+    assert out.count(": absent") == len(Kind)
+
+
+def test_what_cannot_be_meant_is_one_line(call: Call, tmp_path: Path) -> None:
+    for arguments, code, says in (
+        (["9-7"], 2, "is not a neuron"),
+        (["99:0"], 1, "gpt2-xl has no neuron 99:0"),
+        (["0:0", "--model", "gpt3"], 2, "no published dataset 'gpt3'"),
+        (["0:0", "--source", str(tmp_path / "none")], 2, "no folder"),
+    ):
+        assert_one_line(call("lookup", *arguments), code, says)
