@@ -15,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from neuron_explainer.cli_options import JsonOption, RunOption, console
+from neuron_explainer.errors import UsageError
 from neuron_explainer.pipeline.folder import DEFAULT_RUN, RunFolder
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ def add_commands(app: typer.Typer) -> None:
     app.command(name="import")(import_)
     app.command()(search)
     app.command()(lookup)
+    app.command()(export)
 
 
 def import_(
@@ -134,6 +136,26 @@ def lookup(
         print_published(console, found, n_windows)
     if found.record is None and found.results is None:
         raise typer.Exit(1)
+
+
+def export(
+    target: Annotated[Path, typer.Argument(help="A .csv, .jsonl or .parquet file, or a folder.")],
+    run: RunOption = DEFAULT_RUN,
+    kind: Annotated[
+        str,
+        typer.Option("--format", help="table, neuronpedia, or openai (with records)."),
+    ] = "table",
+) -> None:
+    """Write a run's explanations and scores for others: a table, or the layout of a dataset."""
+    from neuron_explainer.pipeline.export import ExportFormat, export_run
+
+    if kind not in list(ExportFormat):
+        raise UsageError(f"--format {kind!r} is not known; one of {', '.join(ExportFormat)}")
+    exported = export_run(RunFolder(run), target, ExportFormat(kind))
+    line = f"{exported.n_explanations:,} explanations in {exported.n_files:,} files at {target}"
+    left_out = ", ".join(f"{what} {n:,}" for what, n in exported.left_out.most_common())
+    line += f"; no place for: {left_out}" if left_out else ""
+    console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def _print_hits(hits: tuple[ListedExplanation, ...]) -> None:
