@@ -5,20 +5,22 @@ python jobs/explain_all.py --model gpt2 --tokens 2000000 --run runs/gpt2
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import typer
 
 from neuron_explainer.cli_display import ProgressDisplay
 from neuron_explainer.cli_options import console, run_program, takes_spec
 from neuron_explainer.pipeline.folder import RunFolder
 from neuron_explainer.pipeline.run import run
-from neuron_explainer.pipeline.spec import RunSpec
+from neuron_explainer.pipeline.spec import ALL_NEURONS, RunSpec
 
 
 @takes_spec()
 def explain_all(spec: RunSpec, folder: RunFolder) -> None:
     """Collect, explain, simulate, score and report every neuron of a model."""
     with ProgressDisplay(console) as display:
-        run(spec, folder, display)
+        run(replace(spec, neurons=spec.neurons or ALL_NEURONS), folder, display)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,98 @@
+"""Many published neurons at once, as a frame: a row a neuron, in the order they were asked for."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Iterable
+from pathlib import Path
+
+import pandas as pd
+
+from neuron_explainer.errors import RecordFormatError
+from neuron_explainer.pipeline.bounded import map_bounded
+from neuron_explainer.pipeline.run_lookup import default_archive
+from neuron_explainer.published.archive import Archive
+from neuron_explainer.published.downloads import Fetcher
+from neuron_explainer.published.locations import PUBLISHED_URL, Kind, check_unit, find_dataset
+from neuron_explainer.published.lookup import PublishedNeuron, look_up
+from neuron_explainer.published.sources import open_source
+from neuron_explainer.records.neuron import NeuronId
+
+COLUMNS = ("layer", "neuron", "explanation", "score", "max_activation", "reason")
+N_AT_ONCE = 16
+
+
+def read_ids(path: Path) -> list[NeuronId]:
+    """From a csv or parquet with columns layer and neuron, or LAYER:NEURON, one a line.
+
+    RecordFormatError for a table without these columns, UsageError for a line that is no neuron.
+    """
+    if path.suffix.lower() not in (".csv", ".parquet"):
+        return [NeuronId.parse(line) for line in path.read_text("utf-8").split()]
+    frame = pd.read_csv(path) if path.suffix.lower() == ".csv" else pd.read_parquet(path)
+    if not {"layer", "neuron"} <= set(frame.columns):
+        raise RecordFormatError(path, "a table of neurons has the columns layer and neuron")
+    return ids_of(frame)
+
+
+def ids_of(frame: pd.DataFrame) -> list[NeuronId]:
+    """Of the columns layer and neuron, a row each."""
+    return [
+        NeuronId(int(layer), int(neuron))
+        for layer, neuron in zip(frame["layer"], frame["neuron"], strict=True)
+    ]
+
+
+def look_up_many(
+    neuron_ids: Iterable[NeuronId],
+    *,
+    model: str = "gpt2-xl",
+    source: str = PUBLISHED_URL,
+    archive: Path | None = None,
+    is_offline: bool = False,
+) -> pd.DataFrame:
+    """COLUMNS: explanation and its top-and-random score as published, the largest activation of the
+    top windows, and why the first two are missing where they are.
+
+    UnitNotFound for a neuron that the model has not; what cannot be fetched is a reason.
+    """
+    dataset = find_dataset(model)
+    wanted = list(neuron_ids)
+
+    async def look_all(kept: Archive, fetcher: Fetcher | None) -> list[PublishedNeuron]:
+        async def look(neuron_id: NeuronId) -> tuple[NeuronId, PublishedNeuron]:
+            return neuron_id, await look_up(dataset, neuron_id, archive=kept, fetcher=fetcher)
+
+        found = {i: one async for i, one in map_bounded(look, dict.fromkeys(wanted), N_AT_ONCE)}
+        return [found[neuron_id] for neuron_id in wanted]
+
+    async def look_in_archive() -> list[PublishedNeuron]:
+        with Archive(archive or default_archive()) as kept:
+            if is_offline:
+                return await look_all(kept, None)
+            async with open_source(source, n_at_once=N_AT_ONCE) as opened:
+                return await look_all(kept, Fetcher(opened, rng=random.Random()))
+
+    for neuron_id in wanted:
+        check_unit(dataset, neuron_id)  # before anything is fetched
+    return pd.DataFrame(map(_row, asyncio.run(look_in_archive())), columns=list(COLUMNS))
+
+
+def _row(found: PublishedNeuron) -> tuple[object, ...]:
+    explanations = found.results.explanations if found.results is not None else ()
+    best = explanations[0] if explanations else None
+    reason = found.missing.get(Kind.EXPLANATIONS)
+    if best is None:
+        reason = reason or "no explanation in the file"
+    elif best.ev_correlation_score is None:
+        reason = "no score in the file"
+    top = found.record.top if found.record is not None else ()
+    return (
+        found.neuron_id.layer_index,
+        found.neuron_id.neuron_index,
+        best and best.text.strip(),
+        best and best.ev_correlation_score,
+        max((window.max_activation for window in top), default=None),
+        reason,
+    )
