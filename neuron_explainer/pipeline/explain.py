@@ -112,7 +112,9 @@ def explain_baseline(
     neuron_ids: Sequence[NeuronId],
     listen: Listener,
 ) -> None:
-    """The same without making the method the current one: what others are read beside."""
+    """The same for what others are read beside: it is the current method only where none is yet."""
+    if not results.has_method():
+        results.use_method(method.fingerprint, method.choices)
     _explain_all(method, store, results, neuron_ids, listen, "baseline", lambda _: None)
     summary = summarize_run(results.units(method.fingerprint)).sentence()
     listen(StageFinished("baseline", f"token lookup table: {summary}"))

@@ -253,6 +253,15 @@ def test_a_baseline_is_explained_without_becoming_the_current_method(
     assert listener.heard(UnitExplained) == []
 
 
+def test_where_nothing_else_is_there_yet_the_baseline_is_what_readers_see(
+    store: NeuronStore, results: Results
+) -> None:
+    explain_baseline(make_fake(store)[1], store, results, [NeuronId(0, 0)], FakeListener())
+    assert results.current_method() == F
+    explain(make_fake(store, "main")[1], store, results, [NeuronId(0, 0)], FakeListener())
+    assert results.current_method() == fingerprint({"name": "main"})
+
+
 def test_the_listener_hears_each_unit_once_and_the_counts(
     store: NeuronStore, results: Results
 ) -> None:
