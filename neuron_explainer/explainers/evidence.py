@@ -6,13 +6,12 @@ are those of the train split, and the quiet ones come from the strata, which no 
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from neuron_explainer.errors import CannotExplain, UsageError
-from neuron_explainer.explainers.token_lookup import MIN_COUNT
+from neuron_explainer.explainers.token_lookup import ranked_tokens
 from neuron_explainer.prompts.activations import ShownWindow, normalize_window, strongest
 from neuron_explainer.prompts.explain import Evidence, Need
 from neuron_explainer.records.explanation import TokenLookupTable
@@ -103,9 +102,7 @@ def strongest_tokens(table: TokenLookupTable) -> tuple[str, ...]:
 
     Tokens that the fit text has often, if any is. CannotExplain when no mean is positive.
     """
-    positive = [(token, mean) for token, mean in table.mean_by_token.items() if mean > 0]
-    frequent = [item for item in positive if table.count_by_token[item[0]] >= MIN_COUNT]
-    best = heapq.nsmallest(N_RANKED, frequent or positive, key=lambda item: (-item[1], item[0]))
+    best = ranked_tokens(table)[:N_RANKED]
     if not best:
         raise CannotExplain("no token has a positive mean activation on the fit text")
     tokens = [token for token, mean in best if mean >= MIN_SHARE_OF_BEST * best[0][1]]

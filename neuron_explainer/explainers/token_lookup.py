@@ -42,7 +42,7 @@ def describe(table: TokenLookupTable) -> str:
 
     CannotExplain when no token has a positive one.
     """
-    ranked = _ranked(table)
+    ranked = ranked_tokens(table)
     if not ranked:
         raise CannotExplain("no token has a positive mean activation on the fit text")
     floor = MIN_SHARE_OF_BEST * ranked[0][1]
@@ -52,7 +52,7 @@ def describe(table: TokenLookupTable) -> str:
     return "tokens such as " + ", ".join(names[:MAX_NAMED])
 
 
-def _ranked(table: TokenLookupTable) -> list[tuple[str, float]]:
+def ranked_tokens(table: TokenLookupTable) -> list[tuple[str, float]]:
     """(token, mean) of the tokens with a positive mean, best first; rare ones when all are rare."""
     positive = [(token, mean) for token, mean in table.mean_by_token.items() if mean > 0]
     frequent = [item for item in positive if table.count_by_token[item[0]] >= MIN_COUNT]

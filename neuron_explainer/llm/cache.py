@@ -104,6 +104,7 @@ class CachedClient(Generic[Q, A]):
 
 
 def write_completion(completion: Completion) -> str:
+    """As JSON."""
     logprobs = completion.logprobs
     return _compact(
         {
@@ -119,6 +120,7 @@ def write_completion(completion: Completion) -> str:
 
 
 def read_completion(text: str) -> Completion:
+    """What `write_completion` made, marked as cached."""
     raw: dict[str, Any] = json.loads(text)
     return Completion(
         text=raw["text"],

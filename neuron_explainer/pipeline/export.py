@@ -105,15 +105,12 @@ def _write(path: Path, written: Written, left_out: Counter[str]) -> None:
 def _scored(
     unit: UnitResult, results: Results, method: str
 ) -> tuple[Explanation, ScoredSimulation]:
-    assert unit.text is not None
-    explanation = Explanation(
-        unit.neuron_id, unit.text, unit.explainer, unit.model, unit.prompt_version
-    )
+    assert unit.explanation is not None
     windows = results.windows(method, unit.neuron_id)
     scored = ScoredSimulation(
         SCORER, unit.simulator or "", unit.scores, windows, unit.headline or ""
     )
-    return explanation, scored
+    return unit.explanation, scored
 
 
 def _listed(

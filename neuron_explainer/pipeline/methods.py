@@ -168,6 +168,7 @@ def method_choices(
 
 
 def make_scorer(spec: RunSpec, simulator: Simulator) -> SimulationScorer:
+    """By simulation, with the spec's choices."""
     return SimulationScorer(
         simulator,
         spec.n_per_split,

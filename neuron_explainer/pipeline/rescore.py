@@ -92,14 +92,12 @@ def run_rescore(spec: RunSpec, folder: RunFolder, listen: Listener) -> Rescored:
 def read_explanations(results: Results, method: str) -> dict[NeuronId, Explanation]:
     """What a method says; StoreError when it says nothing of any unit."""
     found = {
-        unit.neuron_id: Explanation(
-            unit.neuron_id, unit.text, unit.explainer, unit.model, unit.prompt_version
-        )
+        unit.neuron_id: unit.explanation
         for unit in results.units(method)
-        if unit.text is not None
+        if unit.explanation is not None
     }
     if not found:
-        raise StoreError("the run has no explanation to score again; run `explain` first")
+        raise StoreError("the run has no explanation yet; run `explain` first")
     return found
 
 

@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from neuron_explainer.errors import StoreError, UsageError
+from neuron_explainer.errors import UsageError
 from neuron_explainer.explainers.revision import AskedModel, Reviser, SentenceWriter
 from neuron_explainer.pipeline.events import (
     Listener,
@@ -34,6 +34,7 @@ from neuron_explainer.pipeline.model_checks import check_models
 from neuron_explainer.pipeline.models import OpenModels
 from neuron_explainer.pipeline.patience import Patience
 from neuron_explainer.pipeline.progress import ProgressFile
+from neuron_explainer.pipeline.rescore import read_explanations
 from neuron_explainer.pipeline.revise import (
     Revision,
     RevisionEvidence,
@@ -181,15 +182,7 @@ def _choose(
     """The explanations to revise, of the chosen units that are not done yet."""
     manifest = store.manifest
     done = results.finished(job.fingerprint)
-    explained = {
-        unit.neuron_id: Explanation(
-            unit.neuron_id, unit.text, unit.explainer, unit.model, unit.prompt_version
-        )
-        for unit in results.units(job.revised)
-        if unit.text is not None
-    }
-    if not explained:
-        raise StoreError("the run has no explanation to revise; run `explain` first")
+    explained = read_explanations(results, job.revised)
     chosen = choose_neurons(spec.neurons, manifest.layers, manifest.n_units, spec.seed)
     return [(i, explained[i]) for i in chosen if i in explained and i not in done]
 

@@ -12,8 +12,7 @@ from typing import NamedTuple, Protocol, Self, TypeAlias
 
 import numpy as np
 
-from neuron_explainer.records.scale import ActivationScale, CalibrationKind
-from neuron_explainer.records.simulation import SequenceSimulation
+from neuron_explainer.records.scale import CalibrationKind
 from neuron_explainer.simulators.spread import FloatArray, measure_spread
 
 Predictions: TypeAlias = Sequence[float | None] | FloatArray
@@ -112,21 +111,6 @@ def fit_calibration(
             return LinearCalibration.fit(simulated, real)
         case CalibrationKind.PERCENTILE:
             return PercentileCalibration.fit(simulated, real)
-
-
-def calibrate_simulation(
-    calibration: Calibration, simulation: SequenceSimulation
-) -> SequenceSimulation:
-    """The simulation in raw activations; a missing prediction stays missing."""
-    known = [value for value in simulation.expected_activations if value is not None]
-    calibrated = iter(calibration.apply(np.array(known, dtype=np.float64)).tolist())
-    return SequenceSimulation(
-        tokens=simulation.tokens,
-        expected_activations=tuple(
-            None if value is None else next(calibrated) for value in simulation.expected_activations
-        ),
-        scale=ActivationScale.NEURON,
-    )
 
 
 class _Fitted(NamedTuple):

@@ -67,6 +67,15 @@ class UnitResult:
         return None if self.headline is None else self.scores[self.headline]
 
     @property
+    def explanation(self) -> Explanation | None:
+        """As the explainer gave it, without a rule behind it; None: there is none."""
+        if self.text is None:
+            return None
+        return Explanation(
+            self.neuron_id, self.text, self.explainer, self.model, self.prompt_version
+        )
+
+    @property
     def made_by(self) -> str:
         """`token_lookup`, or `summary by hf:model`."""
         return self.explainer if self.model is None else f"{self.explainer} by {self.model}"

@@ -12,6 +12,7 @@ from neuron_explainer.records.simulation import SequenceSimulation
 
 
 def pack_windows(windows: tuple[ScoredWindow, ...]) -> bytes:
+    """ValueError for a value that is not finite: no NaN gets into a file."""
     plain = [
         {
             "subset": window.subset,
@@ -28,6 +29,7 @@ def pack_windows(windows: tuple[ScoredWindow, ...]) -> bytes:
 
 
 def unpack_windows(blob: bytes) -> tuple[ScoredWindow, ...]:
+    """What `pack_windows` made."""
     plain: list[dict[str, Any]] = json.loads(zlib.decompress(blob).decode("utf-8", "surrogatepass"))
     return tuple(
         ScoredWindow(

@@ -5,13 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from neuron_explainer.records.scale import ActivationScale
-from neuron_explainer.records.simulation import SequenceSimulation
 from neuron_explainer.scoring.metrics import correlation, explained_variance
 from neuron_explainer.simulators.calibration import (
     LinearCalibration,
     PercentileCalibration,
-    calibrate_simulation,
 )
 
 
@@ -98,11 +95,3 @@ def test_percentiles_give_the_simulation_the_real_distribution() -> None:
 def test_tied_predictions_share_the_mean_of_their_quantiles() -> None:
     calibration = PercentileCalibration.fit([0.0, 0.0, 0.0, 1.0], [9.0, 1.0, 2.0, 3.0])
     np.testing.assert_allclose(calibration.apply(np.array([0.0, 1.0])), [2.0, 9.0])
-
-
-def test_a_calibrated_simulation_is_raw_and_keeps_what_is_missing() -> None:
-    simulation = SequenceSimulation(("a", "b", "c"), (0.0, None, 10.0), ActivationScale.NORMALIZED)
-    calibrated = calibrate_simulation(LinearCalibration(slope=0.5, intercept=-1.0), simulation)
-    assert calibrated == SequenceSimulation(
-        ("a", "b", "c"), (-1.0, None, 4.0), ActivationScale.NEURON
-    )
