@@ -318,14 +318,23 @@ def _neuron_head(record: NeuronRecord, result: UnitResult | None) -> Text:
             text.append(f"{label_of(name):>29}  {format_score(score)}\n")
         if result.cost is not None:
             text.append(f"asked of language models: {result.cost.sentence()}\n", "dim")
-    moments = record.moments
-    text.append(
-        f"max {record.max_activation:.3f}, mean {moments.mean:.4f}, "
-        f"standard deviation {moments.variance**0.5:.4f} over {moments.n_tokens:,} tokens\n"
-    )
-    populations = ", ".join(f"{stratum.population:,}" for stratum in record.strata)
-    text.append(f"windows by band of their maximum, lowest first: {populations}")
+    text.append(f"{_describe_activations(record)}\n")
+    populations = [stratum.population for stratum in record.strata]
+    shown = ", ".join("not said" if n is None else f"{n:,}" for n in populations)
+    text.append(f"windows by band of their maximum, lowest first: {shown or 'none'}")
     return text
+
+
+def _describe_activations(record: NeuronRecord) -> str:
+    """`max 3.120, mean 0.0100, standard deviation 0.2000 over 1,000 tokens`"""
+    moments = record.moments
+    parts = [f"max {record.max_activation:.3f}"]
+    if moments.mean is not None:
+        parts.append(f"mean {moments.mean:.4f}")
+    if moments.variance is not None:
+        parts.append(f"standard deviation {moments.variance**0.5:.4f}")
+    over = "" if moments.n_tokens is None else f" over {moments.n_tokens:,} tokens"
+    return ", ".join(parts) + over
 
 
 def _print_scored_window(console: Console, window: ScoredWindow, full: float) -> None:

@@ -75,31 +75,33 @@ def to_published_record(record: NeuronRecord) -> Reading[PublishedRecord]:
         skewness=moments.skewness,
         kurtosis=moments.kurtosis,
     )
-    counts = {"Stratum.population": len(strata), "Stratum.high": gaps, "Moments.n_tokens": 1}
+    counts = {
+        "Stratum.population": sum(stratum.population is not None for stratum in strata),
+        "Stratum.high": gaps,
+        "Moments.n_tokens": int(moments.n_tokens is not None),
+    }
     return Reading(published, +Counter(counts))
 
 
 def from_published_record(
-    published: PublishedRecord, *, n_tokens: int, populations: Sequence[int] | None
+    published: PublishedRecord,
+    *,
+    n_tokens: int | None = None,
+    populations: Sequence[int] | None = None,
 ) -> Reading[NeuronRecord]:
-    """n_tokens, populations: what the files do not say; without populations there are no strata.
+    """n_tokens, populations: what the files do not say; None: nobody else does.
 
-    Top windows are put in descending order, those out of place counted. RecordFormatError when the
-    file has no mean or variance.
+    Top windows are put in descending order, those out of place counted.
     """
     left_out: LeftOut = Counter()
-    if published.mean is None or published.variance is None:
-        raise RecordFormatError(published.neuron_id, "the record has no mean or no variance")
     top = tuple(sorted(published.top, key=lambda window: -window.max_activation))
     left_out["place of a top window"] = sum(
         a is not b for a, b in zip(top, published.top, strict=True)
     )
-    if populations is None:
-        left_out["Stratum"] = len(published.bands)
     record = NeuronRecord(
         neuron_id=published.neuron_id,
         top=top,
-        strata=() if populations is None else _strata(published, populations),
+        strata=_strata(published, populations or [None] * len(published.bands)),
         random=published.random,
         moments=Moments(
             n_tokens, published.mean, published.variance, published.skewness, published.kurtosis
@@ -188,7 +190,7 @@ def from_published_explanation(
     return Reading((explanation, scored), +left_out)
 
 
-def _strata(published: PublishedRecord, populations: Sequence[int]) -> tuple[Stratum, ...]:
+def _strata(published: PublishedRecord, populations: Sequence[int | None]) -> tuple[Stratum, ...]:
     if len(populations) != len(published.bands):
         raise ValueError(f"{len(populations)} populations for {len(published.bands)} bands")
     edges = published.boundaries

@@ -28,7 +28,7 @@ from neuron_explainer.records.neuron import NeuronId, NeuronRecord
 from neuron_explainer.records.score import Candidate, ScoredSimulation
 from neuron_explainer.scoring.base import Scorer
 from neuron_explainer.scoring.selection import Selector, rank_explanations
-from neuron_explainer.stores.neuron_store import NeuronStore
+from neuron_explainer.stores.record_source import RecordSource
 from neuron_explainer.stores.results import Results
 
 MAX_CONCURRENT = 16
@@ -88,7 +88,7 @@ class Outcome:
 
 def explain(
     method: Method,
-    store: NeuronStore,
+    store: RecordSource,
     results: Results,
     neuron_ids: Sequence[NeuronId],
     listen: Listener,
@@ -107,7 +107,7 @@ def explain(
 
 def explain_baseline(
     method: Method,
-    store: NeuronStore,
+    store: RecordSource,
     results: Results,
     neuron_ids: Sequence[NeuronId],
     listen: Listener,
@@ -122,7 +122,7 @@ def explain_baseline(
 
 def _explain_all(
     method: Method,
-    store: NeuronStore,
+    store: RecordSource,
     results: Results,
     neuron_ids: Sequence[NeuronId],
     listen: Listener,
@@ -152,7 +152,7 @@ def _explain_all(
 
 
 async def explain_units(
-    method: Method, store: NeuronStore, neuron_ids: Iterable[NeuronId]
+    method: Method, store: RecordSource, neuron_ids: Iterable[NeuronId]
 ) -> AsyncIterator[Outcome]:
     """Outcomes as they come, a bounded number of units at a time.
 

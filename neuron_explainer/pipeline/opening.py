@@ -38,7 +38,7 @@ from neuron_explainer.records.explanation import TokenLookupTable
 from neuron_explainer.records.neuron import NeuronId
 from neuron_explainer.simulators.base import Simulator
 from neuron_explainer.simulators.token_lookup import TokenLookupSimulator
-from neuron_explainer.stores.neuron_store import NeuronStore
+from neuron_explainer.stores.record_source import RecordSource
 from neuron_explainer.stores.results import BASELINE
 from neuron_explainer.subject.model import load_subject
 from neuron_explainer.subject.output_tokens import OutputTokenReader
@@ -55,7 +55,7 @@ class OpenMethod:
     """The way to simulate, as it was resolved."""
 
 
-def make_lookup(spec: RunSpec, store: NeuronStore) -> Method:
+def make_lookup(spec: RunSpec, store: RecordSource) -> Method:
     """The token lookup table, whatever else the spec names."""
     return Method(
         explainer=TokenLookupExplainer(store.read_token_lookup),
@@ -66,7 +66,7 @@ def make_lookup(spec: RunSpec, store: NeuronStore) -> Method:
 
 @contextmanager
 def open_method(
-    spec: RunSpec, store: NeuronStore, folder: RunFolder, baseline: str
+    spec: RunSpec, store: RecordSource, folder: RunFolder, baseline: str
 ) -> Iterator[OpenMethod]:
     """With the language models that a spec names; baseline: fingerprint of the method that this
     one is read beside.
@@ -90,7 +90,7 @@ def open_method(
 
 def estimate_method(
     spec: RunSpec,
-    store: NeuronStore | None,
+    store: RecordSource | None,
     neuron_ids: Sequence[NeuronId] | int,
     simulation: str | None = None,
     speeds: Mapping[str, Speed] | None = None,

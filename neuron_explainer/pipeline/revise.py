@@ -204,11 +204,13 @@ def draw_active_windows(
 ) -> tuple[ActivationRecord, ...]:
     """Windows with a positive activation, from the strata: none of them is in any split.
 
-    Each window stands for its share of its stratum's population; fewer when there are fewer.
+    Each window stands for its share of its stratum's population, and takes no part where that is
+    not said; fewer when there are fewer.
     """
     weighted = [
         (window, stratum.population / len(stratum.records))
         for stratum in record.strata
+        if stratum.population is not None
         for window in stratum.records
         if window.max_activation > 0
     ]

@@ -59,8 +59,8 @@ class Stratum:
     """Smallest per-window maximum in the band; None: unbounded below."""
     high: float | None
     """The band ends before this maximum; None: unbounded above."""
-    population: int
-    """How many record windows fall in the band, the unit's top windows left out."""
+    population: int | None
+    """How many record windows fall in the band, the unit's top windows left out; None: not said."""
     records: tuple[ActivationRecord, ...]
 
 
@@ -69,12 +69,12 @@ class Moments:
     """Moments of the activation over all tokens of the record documents.
 
     The variance is the population's; a normal distribution has kurtosis 3. Skewness and kurtosis
-    are None for a unit that is constant.
+    are None for a unit that is constant. In a record of others any may be None: they do not say.
     """
 
-    n_tokens: int
-    mean: float
-    variance: float
+    n_tokens: int | None
+    mean: float | None
+    variance: float | None
     skewness: float | None
     kurtosis: float | None
 

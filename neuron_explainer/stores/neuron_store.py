@@ -37,6 +37,7 @@ from neuron_explainer.records.neuron import (
     Stratum,
 )
 from neuron_explainer.stores import atomic
+from neuron_explainer.stores.record_source import Facts
 from neuron_explainer.stores.windows import WindowTable
 
 FORMAT_VERSION = 2
@@ -73,6 +74,27 @@ class StoreManifest:
     coverage: float
     """Share of the fit text's tokens that have a token mean of their own."""
     format_version: int = FORMAT_VERSION
+
+    def size(self) -> str:
+        """`4 layers of 3,072 neurons each`"""
+        return f"{len(self.layers)} layers of {self.n_units:,} neurons each"
+
+    def facts(self) -> Facts:
+        """What a page tells of it."""
+        return (
+            (
+                "Text",
+                f"{self.corpus}: {self.n_tokens:,} tokens in {self.n_windows:,} windows of at most "
+                f"{self.n_ctx}, {self.n_documents:,} documents ({self.n_duplicates:,} duplicates "
+                f"and {self.n_near_duplicates:,} near-duplicate windows left out)",
+            ),
+            (
+                "Fit / record",
+                f"{self.n_tokens - self.n_record_tokens:,} tokens to fit on, "
+                f"{self.n_record_tokens:,} to explain and score on; no document is in both",
+            ),
+            ("Token means", f"cover {self.coverage:.1%} of the fit text"),
+        )
 
 
 class LayerRecords(NamedTuple):

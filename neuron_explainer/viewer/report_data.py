@@ -62,7 +62,7 @@ class ReportStratum:
     """The band starts here; None: unbounded below."""
     high: float | None
     """The band ends before this; None: unbounded above."""
-    population: int
+    population: int | None
 
 
 @dataclass(frozen=True, slots=True)

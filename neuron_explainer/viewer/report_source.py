@@ -10,7 +10,7 @@ from neuron_explainer.errors import StoreError
 from neuron_explainer.records.cost import UnitCost
 from neuron_explainer.records.neuron import NeuronId
 from neuron_explainer.records.score import Score
-from neuron_explainer.stores.neuron_store import NeuronStore, StoreManifest
+from neuron_explainer.stores.record_source import Facts, Manifest, RecordSource
 from neuron_explainer.stores.results import (
     BASELINE,
     BASELINE_LABEL,
@@ -31,7 +31,9 @@ N_SHOWN = 6
 """Neurons in full: this many of the best, the middle and the worst."""
 
 
-def read_report_data(store: NeuronStore, results: Results, notice: str | None = None) -> ReportData:
+def read_report_data(
+    source: RecordSource, results: Results, notice: str | None = None
+) -> ReportData:
     """The current method's results, every unit once."""
     fingerprint = results.current_method()
     units = list(results.units(fingerprint))
@@ -43,13 +45,13 @@ def read_report_data(store: NeuronStore, results: Results, notice: str | None = 
     middle = max(0, (len(scored) - N_SHOWN) // 2)
     shown = [scored[:N_SHOWN], scored[middle : middle + N_SHOWN], scored[-N_SHOWN:][::-1]]
     best, mid, worst = (
-        tuple(_neuron(unit, fingerprint, store, results, baseline) for unit in group)
+        tuple(_neuron(unit, fingerprint, source, results, baseline) for unit in group)
         for group in _without_repeats(shown)
     )
     return ReportData(
-        title=f"Neurons of {_model_name(store.manifest)}",
-        subject=f"{len(store.manifest.layers)} layers of {store.manifest.n_units:,} neurons each",
-        facts=_facts(store.manifest, units),
+        title=f"Neurons of {_model_name(source.manifest)}",
+        subject=source.manifest.size(),
+        facts=_facts(source.manifest, units),
         rows=tuple(ReportRow(u.neuron_id, u.text, u.scores, u.reason) for u in units),
         best=best,
         middle=mid,
@@ -105,11 +107,11 @@ def _without_repeats(groups: Sequence[Sequence[UnitResult]]) -> list[list[UnitRe
 def _neuron(
     unit: UnitResult,
     fingerprint: str,
-    store: NeuronStore,
+    source: RecordSource,
     results: Results,
     baseline: _Baseline,
 ) -> ReportNeuron:
-    record = store.read_neuron(unit.neuron_id)
+    record = source.read_neuron(unit.neuron_id)
     windows = results.windows(fingerprint, unit.neuron_id)
     assert unit.text is not None
     if not windows:
@@ -140,37 +142,25 @@ def _neuron(
     )
 
 
-def _model_name(manifest: StoreManifest) -> str:
+def _model_name(manifest: Manifest) -> str:
     """The bundled model has no name of its own."""
     return "the bundled model" if manifest.subject == "bundled" else manifest.subject
 
 
-def _facts(manifest: StoreManifest, units: Sequence[UnitResult]) -> tuple[tuple[str, str], ...]:
+def _facts(manifest: Manifest, units: Sequence[UnitResult]) -> Facts:
     layers = ", ".join(map(str, manifest.layers))
     return (
         ("Model", manifest.subject),
         ("Read at", f"{manifest.site}, layers {layers}"),
-        (
-            "Text",
-            f"{manifest.corpus}: {manifest.n_tokens:,} tokens in {manifest.n_windows:,} windows "
-            f"of at most {manifest.n_ctx}, {manifest.n_documents:,} documents "
-            f"({manifest.n_duplicates:,} duplicates and {manifest.n_near_duplicates:,} "
-            "near-duplicate windows left out)",
-        ),
-        (
-            "Fit / record",
-            f"{manifest.n_tokens - manifest.n_record_tokens:,} tokens to fit on, "
-            f"{manifest.n_record_tokens:,} to explain and score on; no document is in both",
-        ),
+        *manifest.facts(),
         ("Explained by", ", ".join(sorted({unit.made_by for unit in units}))),
         *_asked(units),
-        ("Token means", f"cover {manifest.coverage:.1%} of the fit text"),
         ("Made by", f"neuron-explainer {version('neuron-explainer')}"),
         ("Collection", manifest.fingerprint),
     )
 
 
-def _asked(units: Sequence[UnitResult]) -> tuple[tuple[str, str], ...]:
+def _asked(units: Sequence[UnitResult]) -> Facts:
     """What the language models were asked in all, where there were any."""
     costs = [unit.cost for unit in units if unit.cost is not None]
     if not costs:

@@ -57,7 +57,7 @@ def test_the_splits_of_a_published_record_are_the_published_ones(shared_data: Pa
         "mean": -0.06, "variance": 0.01,
     }  # fmt: skip
     published = read_record(encode(record), "9/6236.json").value
-    reading = from_published_record(published, n_tokens=1, populations=None)
+    reading = from_published_record(published)
     known = read_published_records(shared_data)
     assert reading.left_out == {}
     assert reading.value.neuron_id == NeuronId(9, 6236)
