@@ -27,11 +27,25 @@ def number(value: float | None, digits: int = 2) -> str:
     return text.replace("-", "−")
 
 
+def signed(value: float | None, digits: int = 3) -> str:
+    """`+0.032`, `−0.400`, `0.000`; an en dash for None."""
+    text = number(value, digits)
+    return f"+{text}" if value is not None and value > 0 and float(text) else text
+
+
 def percent(share: float | None) -> str:
     """A share of 1 -> `37 %`, with one decimal below 10 %."""
     if share is None:
         return MISSING
     return f"{share * 100:.{1 if 0 < share < 0.1 else 0}f} %"
+
+
+def rarity(share: float) -> str:
+    """Of tokens: `12 %`, `1 in 8,300` below 1 %, `none`."""
+    if share >= 0.01 or share == 0:
+        return percent(share) if share else "none"
+    one_in = 1 / share
+    return f"1 in {round(one_in, 2 - len(str(int(one_in)))):,.0f}"
 
 
 def significant(value: float) -> str:

@@ -19,7 +19,6 @@ from typing import NamedTuple
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from markupsafe import Markup
 
-from neuron_explainer.records.scale import MAX_NORMALIZED_ACTIVATION, ActivationScale
 from neuron_explainer.records.score import GOOD_SCORE, RANDOM_ONLY, TOP_AND_RANDOM, Score
 from neuron_explainer.stores.atomic import write_text
 from neuron_explainer.viewer import display
@@ -30,7 +29,14 @@ from neuron_explainer.viewer.distributions import (
     describe,
     pair_density,
 )
+from neuron_explainer.viewer.report_comparison import (
+    Predictions,
+    make_mover_card,
+    measure_predictions,
+    view_comparison,
+)
 from neuron_explainer.viewer.report_data import (
+    Makers,
     ReportBaseline,
     ReportData,
     ReportNeuron,
@@ -43,6 +49,7 @@ from neuron_explainer.viewer.report_data import (
 )
 
 __all__ = [
+    "Makers",
     "ReportBaseline",
     "ReportData",
     "ReportNeuron",
@@ -77,14 +84,7 @@ class Card(NamedTuple):
     """One neuron with what the page needs to draw it."""
 
     neuron: ReportNeuron
-    normalized: bool
-    """The predictions run from 0 to 10."""
-    simulated_full: float
-    """The prediction that has the full colour."""
-    own_max: float
-    """The largest prediction in the windows."""
-    stretch: float
-    """What brings `own_max` to the full colour."""
+    simulated: Predictions
     open: list[tuple[int, ReportWindow]]
     """Windows that are seen at once, numbered from 1."""
     folded: list[tuple[int, ReportWindow]]
@@ -116,8 +116,10 @@ def render_report(data: ReportData) -> str:
         metrics=[describe(label_of(name), values[name], metric_axis) for name in names],
         baselines=[describe(b.label, b.values, metric_axis) for b in data.baselines],
         density=random_density(data.rows),
+        comparison=data.comparison and view_comparison(data.comparison),
         card_axis=Axis(-1.0),
         groups=_groups(data),
+        shown={neuron.neuron_id for neuron in (*data.best, *data.middle, *data.worst)},
         table=Markup(embedded_table(data.rows, axis)),
         css=Markup(_static("report.css")),
         dark_css=Markup(_static("dark.css")),
@@ -214,17 +216,11 @@ def _groups(data: ReportData) -> list[Group]:
 
 def make_card(neuron: ReportNeuron) -> Card:
     """Scales and windows of one neuron; the first window of each subset is open."""
-    normalized = neuron.simulated_scale is ActivationScale.NORMALIZED
-    full = float(MAX_NORMALIZED_ACTIVATION) if normalized else neuron.max_activation
-    own_max = max((x for w in neuron.windows for x in w.simulated if x is not None), default=0.0)
     numbered = list(enumerate(neuron.windows, 1))
     first = {window.subset: i for i, window in reversed(numbered)}
     return Card(
         neuron,
-        normalized=normalized,
-        simulated_full=full,
-        own_max=own_max,
-        stretch=full / own_max if own_max > 0 and full > 0 else 1.0,
+        measure_predictions(neuron.simulated_scale, neuron.windows, neuron.max_activation),
         open=[(i, window) for i, window in numbered if i in first.values()],
         folded=[(i, window) for i, window in numbered if i not in first.values()],
         parts=[(label_of(name), s) for name, s in neuron.scores.items() if name != TOP_AND_RANDOM],
@@ -247,11 +243,14 @@ def _template() -> Template:
     )
     environment.filters.update(
         number=display.number,
+        signed=display.signed,
         percent=display.percent,
         significant=display.significant,
+        rarity=display.rarity,
         printable=display.printable,
         window_html=display.window_html,
         value_list=display.value_list,
         card=make_card,
+        mover_card=make_mover_card,
     )
     return environment.get_template("report.html.j2")

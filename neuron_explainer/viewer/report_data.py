@@ -6,8 +6,10 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from neuron_explainer.records.neuron import NeuronId
+from neuron_explainer.records.patterns import Pattern
 from neuron_explainer.records.scale import ActivationScale
 from neuron_explainer.records.score import (
     ABSOLUTE_DEV_EXPLAINED,
@@ -18,6 +20,7 @@ from neuron_explainer.records.score import (
     Score,
     reason_kind,
 )
+from neuron_explainer.stores.comparison import PairedScores
 
 SCORE_LABELS: Mapping[str, str] = {
     TOP_AND_RANDOM: "top-and-random",
@@ -65,6 +68,20 @@ class ReportStratum:
     population: int | None
 
 
+class Makers(NamedTuple):
+    """What a score came from; without these a number says little."""
+
+    explainer: str
+    """`token_lookup`, or `summary by hf:model`."""
+    explainer_prompt: str
+    """Version of its prompt; empty: it has none, or none was kept."""
+    simulator: str
+    simulator_prompt: str
+    """Version of its prompt; empty: it has none, or none was kept."""
+    scorer: str
+    """What compared the simulation with reality, and by which metric."""
+
+
 @dataclass(frozen=True, slots=True)
 class ReportNeuron:
     """One neuron shown in full, as a card."""
@@ -72,8 +89,7 @@ class ReportNeuron:
     neuron_id: NeuronId
     text: str
     """The explanation."""
-    explainer: str
-    simulator: str
+    makers: Makers
     scores: Mapping[str, Score]
     """By the names of `SCORE_LABELS`; an absent name is not shown."""
     max_activation: float
@@ -85,6 +101,10 @@ class ReportNeuron:
     baselines: Mapping[str, Score] = field(default_factory=dict)
     """Top-and-random score of other ways to predict the neuron, by their display name."""
     strata: tuple[ReportStratum, ...] = ()
+    density: float | None = None
+    """Share of the recorded tokens on which the neuron is above 0; None: not counted."""
+    patterns: tuple[Pattern, ...] = ()
+    """Behind the explanation, where it was made of some."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +144,58 @@ class ReportBaseline:
 
 
 @dataclass(frozen=True, slots=True)
+class ReportSide:
+    """What one of two methods says of a neuron."""
+
+    text: str
+    """The explanation."""
+    score: Score
+    makers: Makers
+    scale: ActivationScale | None
+    """Of its predictions; None: there are no windows to show."""
+
+
+@dataclass(frozen=True, slots=True)
+class PairedWindow:
+    """One held-out window, as it is and as two methods predict it."""
+
+    this: ReportWindow
+    other: ReportWindow
+
+    def __post_init__(self) -> None:
+        if (self.this.tokens, self.this.real) != (self.other.tokens, self.other.real):
+            raise ValueError("two windows of other tokens or activations cannot be paired")
+
+
+@dataclass(frozen=True, slots=True)
+class ReportMover:
+    """A neuron that the two methods score differently, with what both say of it."""
+
+    neuron_id: NeuronId
+    difference: float
+    this: ReportSide
+    other: ReportSide
+    max_activation: float
+    """The largest raw activation on record: full colour."""
+    windows: tuple[PairedWindow, ...]
+    """Empty where the two were scored on other windows."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReportComparison:
+    """The scores beside another method's, neuron by neuron."""
+
+    paired: PairedScores
+    makers: tuple[Makers, ...]
+    """All that this method's scores came from, each once."""
+    other_makers: tuple[Makers, ...]
+    gains: tuple[ReportMover, ...]
+    """The largest first."""
+    losses: tuple[ReportMover, ...]
+    """The largest first."""
+
+
+@dataclass(frozen=True, slots=True)
 class ReportData:
     """Everything on the page; the same data gives the same bytes."""
 
@@ -139,7 +211,11 @@ class ReportData:
     worst: tuple[ReportNeuron, ...] = ()
     notice: str | None = None
     """A sentence that must not be missed, such as that this is a preview."""
+    makers: tuple[Makers, ...] = ()
+    """All that the scores of the rows came from, each once."""
     baselines: tuple[ReportBaseline, ...] = ()
+    comparison: ReportComparison | None = None
+    """None: the scores are read beside no other method."""
 
     def __post_init__(self) -> None:
         repeated = [i for i, n in Counter(row.neuron_id for row in self.rows).items() if n > 1]

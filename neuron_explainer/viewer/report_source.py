@@ -2,42 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from importlib.metadata import version
 
 from neuron_explainer.errors import StoreError
 from neuron_explainer.records.cost import UnitCost
 from neuron_explainer.records.neuron import NeuronId
-from neuron_explainer.records.score import Score
+from neuron_explainer.records.unit_result import UnitResult
+from neuron_explainer.stores.pattern_store import PatternStore
 from neuron_explainer.stores.record_source import Facts, Manifest, RecordSource
-from neuron_explainer.stores.results import (
-    BASELINE,
-    BASELINE_LABEL,
-    LOOKUP_LABEL,
-    Results,
-    UnitResult,
+from neuron_explainer.stores.results import Results
+from neuron_explainer.viewer.comparison_source import (
+    Beside,
+    makers_of,
+    report_window,
+    simulator_prompt,
 )
-from neuron_explainer.viewer.report_data import (
-    ReportBaseline,
-    ReportData,
-    ReportNeuron,
-    ReportRow,
-    ReportStratum,
-    ReportWindow,
-)
+from neuron_explainer.viewer.report_data import ReportData, ReportNeuron, ReportRow, ReportStratum
 
 N_SHOWN = 6
 """Neurons in full: this many of the best, the middle and the worst."""
 
 
 def read_report_data(
-    source: RecordSource, results: Results, notice: str | None = None
+    source: RecordSource,
+    results: Results,
+    notice: str | None = None,
+    patterns: PatternStore | None = None,
 ) -> ReportData:
-    """The current method's results, every unit once."""
+    """The current method's results, every unit once; patterns: those behind them, if any are."""
     fingerprint = results.current_method()
     units = list(results.units(fingerprint))
-    baseline = _read_baseline(results, fingerprint, {unit.neuron_id for unit in units})
+    beside = Beside(results, fingerprint, units)
+    prompt = simulator_prompt(results, fingerprint)
     scored = sorted(
         (unit for unit in units if unit.score is not None and unit.score.value is not None),
         key=lambda unit: (-_value(unit), unit.neuron_id),
@@ -45,9 +42,12 @@ def read_report_data(
     middle = max(0, (len(scored) - N_SHOWN) // 2)
     shown = [scored[:N_SHOWN], scored[middle : middle + N_SHOWN], scored[-N_SHOWN:][::-1]]
     best, mid, worst = (
-        tuple(_neuron(unit, fingerprint, source, results, baseline) for unit in group)
+        tuple(
+            _neuron(unit, fingerprint, prompt, source, results, beside, patterns) for unit in group
+        )
         for group in _without_repeats(shown)
     )
+    makers = tuple(sorted({makers_of(unit, prompt) for unit in scored}))
     return ReportData(
         title=f"Neurons of {_model_name(source.manifest)}",
         subject=source.manifest.size(),
@@ -57,41 +57,10 @@ def read_report_data(
         middle=mid,
         worst=worst,
         notice=notice,
-        baselines=baseline.distribution(),
+        makers=makers,
+        baselines=beside.distribution(),
+        comparison=beside.comparison(source, makers),
     )
-
-
-@dataclass(frozen=True, slots=True)
-class _Baseline:
-    """The method that this one is read beside."""
-
-    label: str
-    scores: Mapping[NeuronId, Score]
-    """Headline scores; empty when there is no such method."""
-
-    def distribution(self) -> tuple[ReportBaseline, ...]:
-        values = tuple(score.value for score in self.scores.values() if score.value is not None)
-        return (ReportBaseline(self.label, values),) if values else ()
-
-    def beside(self, neuron_id: NeuronId) -> dict[str, Score]:
-        return {self.label: self.scores[neuron_id]} if neuron_id in self.scores else {}
-
-
-def _read_baseline(
-    results: Results, fingerprint: str, neuron_ids: Collection[NeuronId]
-) -> _Baseline:
-    """Of these units alone: it may have been used for others too."""
-    choices = results.choices(fingerprint)
-    label = choices.get(BASELINE_LABEL, LOOKUP_LABEL)
-    if BASELINE not in choices:
-        return _Baseline(label, {})
-    units = results.units(choices[BASELINE])
-    scores = {
-        unit.neuron_id: unit.score
-        for unit in units
-        if unit.score is not None and unit.neuron_id in neuron_ids
-    }
-    return _Baseline(label, scores)
 
 
 def _without_repeats(groups: Sequence[Sequence[UnitResult]]) -> list[list[UnitResult]]:
@@ -107,9 +76,11 @@ def _without_repeats(groups: Sequence[Sequence[UnitResult]]) -> list[list[UnitRe
 def _neuron(
     unit: UnitResult,
     fingerprint: str,
+    prompt: str | None,
     source: RecordSource,
     results: Results,
-    baseline: _Baseline,
+    beside: Beside,
+    patterns: PatternStore | None,
 ) -> ReportNeuron:
     record = source.read_neuron(unit.neuron_id)
     windows = results.windows(fingerprint, unit.neuron_id)
@@ -122,23 +93,15 @@ def _neuron(
     return ReportNeuron(
         neuron_id=unit.neuron_id,
         text=unit.text,
-        explainer=unit.made_by,
-        simulator=unit.simulator or "",
+        makers=makers_of(unit, prompt),
         scores=unit.scores,
         max_activation=record.max_activation,
-        windows=tuple(
-            ReportWindow(
-                window.subset,
-                window.simulation.tokens,
-                window.true_activations,
-                window.simulation.expected_activations,
-                window.score,
-            )
-            for window in windows
-        ),
+        windows=tuple(map(report_window, windows)),
         simulated_scale=windows[0].simulation.scale,
-        baselines=baseline.beside(unit.neuron_id),
+        baselines=beside.scores(unit.neuron_id),
         strata=tuple(ReportStratum(s.low, s.high, s.population) for s in record.strata),
+        density=record.density,
+        patterns=() if patterns is None else patterns.read_patterns(unit.neuron_id).patterns,
     )
 
 

@@ -22,6 +22,13 @@ def test_percent_keeps_small_shares_apart_from_none_at_all() -> None:
     assert [display.percent(x) for x in (None, 0.0, 0.004, 0.48)] == ["–", "0 %", "0.4 %", "48 %"]
 
 
+def test_a_rarity_is_a_share_or_one_in_so_many_tokens() -> None:
+    shares = (0.0, 0.5, 0.023, 0.01, 1 / 123, 1 / 8349, 1e-9)
+    assert [display.rarity(share) for share in shares] == [
+        "none", "50 %", "2.3 %", "1.0 %", "1 in 120", "1 in 8,300", "1 in 1,000,000,000",
+    ]  # fmt: skip
+
+
 def test_significant_is_short() -> None:
     values = (0.0, 4.5, -0.03125, 0.00002, 12345.0)
     assert [display.significant(x) for x in values] == ["0", "4.5", "−0.0312", "2e−5", "1.23e4"]

@@ -17,6 +17,7 @@ from neuron_explainer.records.neuron import NeuronId
 from neuron_explainer.records.scale import ActivationScale
 from neuron_explainer.records.score import Score
 from neuron_explainer.viewer.report import (
+    Makers,
     ReportBaseline,
     ReportData,
     ReportNeuron,
@@ -26,7 +27,9 @@ from neuron_explainer.viewer.report import (
     render_report,
     write_report,
 )
+from tests.viewer.comparisons import comparison
 
+MAKERS = Makers("token_lookup", "", "token_lookup", "", "simulation (ev_correlation_score)")
 HOSTILE = (
     "</script><script>alert(1)</script>",
     "<b>bold</b>",
@@ -102,8 +105,7 @@ def neuron(
     return ReportNeuron(
         NeuronId(1, 2),
         text,
-        "token_lookup",
-        "token_lookup",
+        MAKERS,
         {"top_and_random": score(0.5), "random_only": score(None, "never active here")},
         max_activation=4.0,
         windows=windows,
@@ -121,15 +123,18 @@ def data(*rows: ReportRow, **changes: Any) -> ReportData:
 def hostile_data(text: str) -> ReportData:
     bad = ReportRow(NeuronId(0, 1), None, {}, reason=text)
     shown = neuron(text, ("a", text))
+    made_by = Makers(text, text, text, text, text)
     return ReportData(
         title=text,
         subject=text,
         facts=((text, text),),
         rows=(row(0, 0, text=text), bad),
-        best=(dataclasses.replace(shown, explainer=text, baselines={text: score(None, text)}),),
+        best=(dataclasses.replace(shown, makers=made_by, baselines={text: score(None, text)}),),
         worst=(dataclasses.replace(shown, scores={text: score(0.1)}),),
         notice=text,
+        makers=(made_by,),
         baselines=(ReportBaseline(text, (0.1,)),),
+        comparison=comparison(text),
     )
 
 

@@ -30,11 +30,13 @@ function setUpTheme() {
 }
 
 function setUpStretch() {
-  const box = document.getElementById("stretch");
-  if (!box) return;
-  const apply = () => document.body.classList.toggle("stretch", box.checked);
-  box.addEventListener("change", apply);
-  apply(); // A browser may restore the box on reload.
+  const boxes = [...document.querySelectorAll(".legend input")];
+  function apply(checked) {
+    document.body.classList.toggle("stretch", checked);
+    for (const box of boxes) box.checked = checked;
+  }
+  for (const box of boxes) box.addEventListener("change", () => apply(box.checked));
+  apply(boxes.some((box) => box.checked)); // A browser may restore a box on reload.
 }
 
 function tokenUnder(target) {
@@ -42,19 +44,20 @@ function tokenUnder(target) {
   if (!token) return null;
   const window = token.closest(".window");
   const place = Array.prototype.indexOf.call(token.parentNode.children, token);
-  const both = [...window.querySelectorAll(".act")].map((side) => side.children[place]);
-  const [real, simulated] = ["real", "simulated"].map((key) => window.dataset[key].split(" ")[place]);
-  return { token, both, real, simulated };
+  const sides = [...window.querySelectorAll(".act")];
+  const marked = sides.map((side) => side.children[place]);
+  const values = sides.map((side) => [side.dataset.name, side.dataset.values.split(" ")[place]]);
+  return { token, marked, values };
 }
 
-function fillTip(tip, { token, real, simulated }) {
+function fillTip(tip, { token, values }) {
   const name = document.createElement("b");
   const before = token.previousSibling; // The space that starts a token stands before its element.
   name.textContent = (before && before.nodeType === Node.TEXT_NODE ? "·" : "") + token.textContent;
-  const values = document.createElement("span");
-  const truth = real === "-" ? "not counted" : real;
-  values.textContent = `real ${truth}\nsimulated ${simulated === "-" ? "no prediction" : simulated}`;
-  tip.replaceChildren(name, values);
+  const lines = document.createElement("span");
+  const missing = (i) => (i === 0 ? "not counted" : "no prediction"); // Real activations come first.
+  lines.textContent = values.map(([side, value], i) => `${side} ${value === "-" ? missing(i) : value}`).join("\n");
+  tip.replaceChildren(name, lines);
 }
 
 function placeTip(tip, token) {
@@ -77,7 +80,7 @@ function setUpTips() {
     clear();
     const found = tokenUnder(event.target);
     if (!found) return;
-    marked = found.both;
+    marked = found.marked;
     marked.forEach((element) => element.classList.add("on"));
     fillTip(tip, found);
     tip.hidden = false;

@@ -88,7 +88,7 @@
 
   function idCell(row) {
     const id = `${row[LAYER]}:${row[NEURON]}`;
-    const card = $(`n-${row[LAYER]}-${row[NEURON]}`);
+    const card = $(`n-${row[LAYER]}-${row[NEURON]}`) ?? $(`m-${row[LAYER]}-${row[NEURON]}`);
     const content = card ? element("a", { href: "#" + card.id, title: "shown in full above" }, id) : id;
     return element("th", { scope: "row" }, content);
   }
