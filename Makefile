@@ -24,6 +24,7 @@ bench: $(INSTALLED)
 	$(BIN)/python jobs/benchmark_simulator.py
 	$(BIN)/python jobs/benchmark_client.py
 	$(BIN)/python jobs/benchmark_search.py
+	$(BIN)/python -m jobs.benchmark_lookup
 
 install: $(INSTALLED)
 

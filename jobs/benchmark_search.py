@@ -4,6 +4,7 @@
     python jobs/benchmark_search.py --lists a.csv b.json    texts made of the ones in these files
     python jobs/benchmark_search.py --json                  {"n_rows", "median_ms": {...}, ...}
 
+Semantic search is timed without its model: the vectors are made up, of DIMENSION numbers each.
 Every made explanation takes one or two clauses of real or made-up ones, so that words are as
 common as they are there. The published dataset has 307,200 explanations.
 """
@@ -21,7 +22,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated, Any
 
+import numpy as np
 import typer
+from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
@@ -29,12 +32,15 @@ from neuron_explainer.formats.tables import read_table
 from neuron_explainer.records.listed import ListedExplanation, ListedScore
 from neuron_explainer.records.neuron import NeuronId
 from neuron_explainer.stores.library import Library
+from neuron_explainer.stores.library_search import Filters
+from neuron_explainer.stores.vectors import Vectors
 
 NEURONS_A_LAYER = 6400
 STARTS = ("words related to", "phrases related to", "words and phrases about", "references to",
           "instances of the word", "names of")  # fmt: skip
 SOURCES = ("published", "own")
 QUERIES_A_KIND = 12
+DIMENSION, VECTORS_AT_ONCE, N_NEAREST = 384, 4096, 20
 ListsOption = Annotated[
     list[Path] | None,
     typer.Option("--lists", exists=True, dir_okay=False, help="Tables of explanations."),
@@ -63,13 +69,20 @@ def measure(
     path: Path, texts: Sequence[str], n_rows: int, n_rounds: int, rng: random.Random
 ) -> dict[str, Any]:
     """Fills a library and asks it every kind of query."""
+    vectors = Vectors(path.with_suffix(".vectors"))
+    drawn = np.random.default_rng(rng.getrandbits(32))
     with Library(path) as library:
         started_s = time.perf_counter()
         added = library.add(made_explanations(texts, n_rows, rng))
         fill_s = time.perf_counter() - started_s
+        for first in range(1, added.n_added + 1, VECTORS_AT_ONCE):
+            n_vectors = min(VECTORS_AT_ONCE, added.n_added + 1 - first)
+            vectors.add(range(first, first + n_vectors), unit_vectors(n_vectors, drawn))
+        queries = all_queries(library, texts, n_rows, rng)
+        queries |= semantic_queries(library, vectors, drawn)
         times_ms = {
-            kind: [time_ms(query) for _ in range(n_rounds) for query in queries]
-            for kind, queries in all_queries(library, texts, n_rows, rng).items()
+            kind: [time_ms(query) for _ in range(n_rounds) for query in of_kind]
+            for kind, of_kind in queries.items()
         }
     return {
         "n_rows": added.n_added,
@@ -120,6 +133,30 @@ def all_queries(
     units = [rng.randrange(n_rows) for _ in range(QUERIES_A_KIND)]
     queries["one unit"] = [bind_unit(library, unit_id(number)) for number in units]
     return queries
+
+
+def semantic_queries(
+    library: Library, vectors: Vectors, drawn: np.random.Generator
+) -> dict[str, list[Callable[[], object]]]:
+    def bind(query: NDArray[np.float32], filters: Filters) -> Callable[[], object]:
+        def search() -> object:
+            near = vectors.nearest(query, N_NEAREST, library.passing(filters))
+            return library.read([one.id for one in near])
+
+        return search
+
+    kinds = {"semantic": Filters(), "semantic, layer": Filters(layer_index=0)}
+    return {
+        kind: [bind(query, filters) for query in unit_vectors(QUERIES_A_KIND, drawn)]
+        for kind, filters in kinds.items()
+    }
+
+
+def unit_vectors(n_vectors: int, drawn: np.random.Generator) -> NDArray[np.float32]:
+    """(vector, DIMENSION), each of length 1."""
+    made = drawn.standard_normal((n_vectors, DIMENSION), dtype=np.float32)
+    made /= np.linalg.norm(made, axis=1, keepdims=True)
+    return made
 
 
 def bind_search(library: Library, words: str, filters: dict[str, Any]) -> Callable[[], object]:

@@ -15,7 +15,8 @@ import typer
 
 from neuron_explainer.cli_options import console, run_program
 from neuron_explainer.errors import UsageError
-from neuron_explainer.pipeline.lookup_frame import look_up_many, read_ids
+from neuron_explainer.formats.neuron_lists import read_neuron_list
+from neuron_explainer.pipeline.lookup_frame import look_up_many
 from neuron_explainer.published.locations import PUBLISHED_URL
 from neuron_explainer.stores.atomic import replacing
 
@@ -35,7 +36,7 @@ def lookup(
     if ending not in (".csv", ".jsonl", ".parquet"):
         raise UsageError(f"{table}: name a .csv, .jsonl or .parquet file")
     frame = look_up_many(
-        read_ids(ids), model=model, source=source, archive=archive, is_offline=offline
+        read_neuron_list(ids), model=model, source=source, archive=archive, is_offline=offline
     )
     with replacing(table) as path:
         if ending == ".csv":

@@ -41,6 +41,8 @@ def print_published(console: Console, found: PublishedNeuron, n_windows: int) ->
         _print_related(console, "downstream", found.related.downstream)
     for kind, reason in found.missing.items():
         _print(console, f"no {kind}: {reason}")
+    if found.not_kept:
+        _print(console, f"not kept, as the archive cannot be written: {', '.join(found.not_kept)}")
 
 
 def _print_explanation(console: Console, explanation: PublishedExplanation) -> None:

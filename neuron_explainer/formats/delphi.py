@@ -23,9 +23,9 @@ from pathlib import Path
 from typing import Any
 
 from neuron_explainer.errors import RecordFormatError
+from neuron_explainer.formats.listed_rows import read_claim
 from neuron_explainer.formats.rows import read_json, readable
 from neuron_explainer.formats.spellings import parse_digits, parse_place, parse_score, parse_text
-from neuron_explainer.formats.tables import read_claim
 from neuron_explainer.records.listed import ListedExplanation, ListedScore
 from neuron_explainer.records.neuron import NeuronId
 

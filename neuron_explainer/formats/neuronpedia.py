@@ -3,7 +3,7 @@
     MODEL/6-res-jb/explanations/batch-0.jsonl.gz   {"modelId", "layer": "6-res-jb", "index": "17",
                                                     "description", "typeName",
                                                     "explanationModelName"}: 1,024 a file
-    MODEL/6-res-jb/{features,activations}/…        hold no explanations, and are not read
+    MODEL/6-res-jb/{features,activations}/…        neuronpedia_units.py
 
 Scores, in the web interface's answers and not in the export: `"scores": [{"value",
 "explanationScoreTypeName", "explanationScoreModelName"}]`. An object of a unit with a list of
@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from neuron_explainer.errors import RecordFormatError, UsageError
+from neuron_explainer.formats.listed_rows import read_claim
 from neuron_explainer.formats.rows import Row, read_rows
 from neuron_explainer.formats.spellings import (
     format_place,
@@ -31,15 +32,14 @@ from neuron_explainer.formats.spellings import (
     parse_text,
     parse_unit,
 )
-from neuron_explainer.formats.tables import read_claim
 from neuron_explainer.records.listed import ListedExplanation, ListedScore
 from neuron_explainer.records.neuron import NeuronId
 
 NEURONPEDIA = "neuronpedia"
 """The source of explanations that do not say another."""
 EXPLANATIONS_A_FILE = 1024
-FOLDERS = ("explanations", "explanation-scores")
-"""Where an export has explanations."""
+FOLDERS = ("explanations", "explanation-scores", "activations", "features")
+"""Where an export has what is read."""
 _READ = frozenset((
     "modelId", "layer", "index", "description", "typeName", "explanationModelName", "scores",
     "notes", "explanations", "id",
@@ -55,7 +55,7 @@ def is_neuronpedia(fields: Mapping[str, Any]) -> bool:
 
 
 def find_batches(folder: Path) -> list[Path]:
-    """The files of explanations of an export, or of any part of it; by folder and number."""
+    """The files of an export, or of any part of it; by folder and number."""
     batches = [
         path
         for pattern in ("batch-*.jsonl", "batch-*.jsonl.gz")

@@ -11,14 +11,19 @@ import math
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import chain
 from typing import Any, Generic, NamedTuple, TypeAlias, TypeVar
+
+import orjson
 
 from neuron_explainer.errors import RecordFormatError
 from neuron_explainer.records.published import TokenValue, Values
 
 T = TypeVar("T")
 CLASS = "dataclass_name"
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 _LINE_ENDS = {c: f"\\u{ord(c):04x}" for c in "\x85\u2028\u2029"}
 """What ends a line for some readers; JSON escapes the other such characters by itself."""
@@ -47,15 +52,21 @@ class Damaged(Exception):
     """The document does not follow the format; its message says where."""
 
 
-class Shape(NamedTuple):
+@dataclass(frozen=True)
+class Shape:
     """A class of the files: what an object of it holds."""
 
     name: str
     required: tuple[str, ...]
     optional: tuple[str, ...] = ()
-    older_fields: Mapping[str, str] = {}
+    older_fields: Mapping[str, str] = field(default_factory=dict)
     """Older name of a field -> its name."""
     older_names: tuple[str, ...] = ()
+
+    @cached_property
+    def usual_keys(self) -> frozenset[str]:
+        """Of nearly all objects: the class and every field, by their newest names."""
+        return frozenset((CLASS, *self.required, *self.optional))
 
 
 def read_document(document: bytes, path: object, parse: Callable[[Any, LeftOut], T]) -> Reading[T]:
@@ -65,7 +76,7 @@ def read_document(document: bytes, path: object, parse: Callable[[Any, LeftOut],
     """
     left_out: LeftOut = Counter()
     try:
-        raw = json.loads(document.decode("utf-8-sig"), parse_constant=_no_number)
+        raw = _load(document.removeprefix(_BYTE_ORDER_MARK))
     except (ValueError, RecursionError) as error:
         raise RecordFormatError(path, f"no JSON ({error})") from error
     try:
@@ -88,8 +99,11 @@ def write_document(plain: Any, end: str = "") -> Written:
 def take(raw: Any, shape: Shape, left_out: LeftOut) -> dict[str, Any]:
     """The fields that an object has, by their newest names; unknown ones are counted.
 
-    An object may name its class or not; when it does, it must be the right one.
+    An object may name its class or not; when it does, it must be the right one. What has exactly
+    the usual keys is given as it is, with its class.
     """
+    if isinstance(raw, dict) and raw.keys() == shape.usual_keys and raw[CLASS] == shape.name:
+        return raw
     if not isinstance(raw, dict):
         raise Damaged(f"a {shape.name} is {_describe(raw)}, not an object")
     if raw.get(CLASS, shape.name) not in (shape.name, *shape.older_names):
@@ -122,7 +136,7 @@ def read_text(raw: Any, name: str) -> str:
 
 def read_texts(raw: Any, name: str) -> tuple[str, ...]:
     texts = read_list(raw, name)
-    if set(map(type, texts)) <= {str}:
+    if _are_texts(texts):
         return tuple(texts)
     return tuple(read_text(text, f"one of {name}") for text in texts)
 
@@ -157,8 +171,20 @@ def read_number_lists(raw: Any, name: str) -> tuple[Values, ...]:
 
 
 def _are_plain(values: list[Any]) -> bool:
-    """Finite floats alone, as nearly all lists are."""
-    return set(map(type, values)) <= {float} and math.inf not in values and -math.inf not in values
+    """Finite floats alone, as nearly all lists are; those with a huge sum are looked at one by one.
+
+    The sum of what holds an infinity, or both, is not finite.
+    """
+    return set(map(type, values)) <= {float} and math.isfinite(sum(values))
+
+
+def _are_texts(values: list[Any]) -> bool:
+    """Joining them takes a quarter of the time of looking at each."""
+    try:
+        "".join(values)
+    except TypeError:
+        return False
+    return True
 
 
 def read_token_values(
@@ -174,6 +200,18 @@ def check_lengths(n_tokens: int, **lengths: int) -> None:
     for name, length in lengths.items():
         if length != n_tokens:
             raise Damaged(f"{length} {name} for {n_tokens} tokens")
+
+
+def _load(document: bytes) -> Any:
+    """ValueError or RecursionError when it is no JSON.
+
+    orjson is three times as quick, and refuses NaN, Infinity, halves of surrogate pairs, deep
+    nesting and what no float holds: whatever it refuses, the standard library has the last word on.
+    """
+    try:
+        return orjson.loads(document)
+    except orjson.JSONDecodeError:
+        return json.loads(document.decode(), parse_constant=_no_number)
 
 
 def _no_number(_literal: str) -> None:

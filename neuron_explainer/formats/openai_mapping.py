@@ -6,7 +6,7 @@
     Stratum.low, and the last one's high  quantile_boundaries, one more than there are lists
     Stratum.population                    -
     Moments, None for a constant unit     mean, variance, skewness, kurtosis, null
-    Moments.n_tokens                      -
+    Moments.n_tokens, NeuronRecord.density  -
     Explanation.text                      explanation, as it is
     Explanation.explainer, model, …       -
     ScoredSimulation.scores               top_and_random is ev_correlation_score, RSQUARED_AS_FOUND
@@ -60,8 +60,8 @@ FIELD_OF_SCORE = {
 
 
 def to_published_record(record: NeuronRecord) -> Reading[PublishedRecord]:
-    """left_out: populations, n_tokens, and the upper end of a band that the next one does not
-    begin with."""
+    """left_out: populations, n_tokens, density, and the upper end of a band that the next one does
+    not begin with."""
     strata, moments = record.strata, record.moments
     gaps = sum(low.high != high.low for low, high in itertools.pairwise(strata))
     published = PublishedRecord(
@@ -79,6 +79,7 @@ def to_published_record(record: NeuronRecord) -> Reading[PublishedRecord]:
         "Stratum.population": sum(stratum.population is not None for stratum in strata),
         "Stratum.high": gaps,
         "Moments.n_tokens": int(moments.n_tokens is not None),
+        "NeuronRecord.density": int(record.density is not None),
     }
     return Reading(published, +Counter(counts))
 

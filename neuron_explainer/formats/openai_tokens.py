@@ -52,6 +52,8 @@ ONE_DIRECTION = Shape(
     ),
 )  # fmt: skip
 
+_NAME = re.compile(r"([0-9]{1,9})_([0-9]{1,9})")
+
 
 def read_tokens_by_activation(document: bytes, path: object) -> Reading[TokensByActivation]:
     return read_document(document, path, _parse_by_activation)
@@ -130,7 +132,7 @@ def _parse_neurons(fields: dict[str, Any], neurons: str, weights: str) -> tuple[
 
 
 def _parse_name(name: str) -> NeuronId:
-    match = re.fullmatch(r"([0-9]{1,9})_([0-9]{1,9})", name)
+    match = _NAME.fullmatch(name)
     if match is None:
         raise Damaged("a related neuron is not named as LAYER_NEURON")
     return NeuronId(int(match[1]), int(match[2]))

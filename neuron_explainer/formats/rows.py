@@ -24,6 +24,8 @@ from neuron_explainer.errors import RecordFormatError
 
 RANKED = ("layer", "neuron", "explanation", "score")
 """What the lists of a JSON object by rank hold, in this order; the score may be missing."""
+SEARCHED = frozenset(("words", "left_out"))
+"""What a search prints beside its explanations."""
 _BOM = b"\xef\xbb\xbf"
 _ROWS_PER_BATCH = 4096
 
@@ -146,11 +148,13 @@ def _read_json_lines(path: Path) -> Iterator[Row]:
 
 
 def _read_json_document(path: Path) -> Iterator[Row]:
-    """A list of objects, one object, or an object of objects or of lists (RANKED) by id."""
+    """A list of objects, one object, or an object of objects or of lists (RANKED) by id; or what
+    `search --json` prints, which has its list beside what was searched for."""
     match read_json(path):
+        case {"explanations": list() as entries, **rest} if rest.keys() <= SEARCHED:
+            yield from _listed(entries, path)
         case list() as entries:
-            for number, entry in enumerate(entries, start=1):
-                yield Row(f"entry {number}", _object(entry, path, f"entry {number}"))
+            yield from _listed(entries, path)
         case dict() as entries if entries and all(isinstance(e, dict) for e in entries.values()):
             for key, entry in entries.items():
                 yield Row(f"entry {key!r}", entry)
@@ -162,6 +166,11 @@ def _read_json_document(path: Path) -> Iterator[Row]:
                 yield Row("entry 1", fields)
         case other:
             raise RecordFormatError(path, f"{type(other).__name__}, not a list or an object")
+
+
+def _listed(entries: list[Any], path: Path) -> Iterator[Row]:
+    for number, entry in enumerate(entries, start=1):
+        yield Row(f"entry {number}", _object(entry, path, f"entry {number}"))
 
 
 def _ranked(entry: list[Any], path: Path, where: str) -> Mapping[str, Any]:

@@ -19,6 +19,7 @@ from typing import Any
 import pandas as pd
 
 from neuron_explainer.errors import RecordFormatError, UsageError
+from neuron_explainer.formats.listed_rows import COLUMNS, read_claim, to_row
 from neuron_explainer.formats.rows import Row, has_columns, known_ending, read_rows
 from neuron_explainer.formats.spellings import (
     PLAIN_SCORES,
@@ -33,14 +34,8 @@ from neuron_explainer.formats.spellings import (
     parse_unit,
     spell,
 )
-from neuron_explainer.records.listed import ListedExplanation, ListedScore, is_storable
+from neuron_explainer.records.listed import ListedExplanation, ListedScore
 from neuron_explainer.records.neuron import NeuronId
-
-COLUMNS = (
-    "model", "layer", "site", "neuron", "polarity", "explanation", "score", "score_kind", "scorer",
-    "other_scores", "explainer", "explainer_model", "source",
-)  # fmt: skip
-"""`other_scores` holds all scores but the first, as JSON: [[value, kind, scorer], …]."""
 
 
 def read_table(
@@ -137,19 +132,6 @@ class TableReader:
         yield from _parse_other_scores(fields.get(by_role.get(Role.OTHER_SCORES, "")))
 
 
-def read_claim(value: Any, left_out: Counter[str]) -> str | None:
-    """An explanation's text, unchanged; None, counted, where there is none that can be kept."""
-    if value is None or (isinstance(value, str) and not value.strip()):
-        left_out["explanation without text"] += 1
-        return None
-    if not isinstance(value, str):
-        raise ValueError(f"an explanation is {value!r:.40}, not a text")
-    if not is_storable(value):
-        left_out["explanation with a NUL or half a surrogate pair"] += 1
-        return None
-    return value
-
-
 def _read_site(fields: Mapping[str, Any], columns: Columns) -> str | None:
     parts = [parse_text(fields[name], name) for name in columns.site]
     return "-".join(part for part in parts if part is not None) or None
@@ -205,7 +187,7 @@ def write_table(
 
 def to_frame(explanations: Iterable[ListedExplanation]) -> pd.DataFrame:
     """A row each, with COLUMNS; what is not said is null."""
-    rows = [_plain(explanation) for explanation in explanations]
+    rows = [to_row(explanation) for explanation in explanations]
     frame = pd.DataFrame(rows, columns=list(COLUMNS))
     texts = [name for name in COLUMNS if name not in ("layer", "neuron", "score")]
     return frame.astype(
@@ -218,28 +200,7 @@ def _write_json_lines(path: Path, explanations: Iterable[ListedExplanation]) -> 
     n_written = 0
     with path.open("w", encoding="utf-8", newline="\n") as file:
         for explanation in explanations:
-            fields = {k: v for k, v in _plain(explanation).items() if v is not None}
+            fields = {k: v for k, v in to_row(explanation).items() if v is not None}
             file.write(json.dumps(fields, ensure_ascii=False) + "\n")
             n_written += 1
     return n_written
-
-
-def _plain(explanation: ListedExplanation) -> dict[str, Any]:
-    first, *others = explanation.scores or [None]
-    return {
-        "model": explanation.model,
-        "layer": explanation.neuron_id.layer_index,
-        "site": explanation.site,
-        "neuron": explanation.neuron_id.neuron_index,
-        "polarity": explanation.polarity and explanation.polarity.value,
-        "explanation": explanation.text,
-        "score": first and first.value,
-        "score_kind": first and first.kind,
-        "scorer": first and first.scorer,
-        "other_scores": json.dumps([[s.value, s.kind, s.scorer] for s in others if s])
-        if others
-        else None,
-        "explainer": explanation.explainer,
-        "explainer_model": explanation.explainer_model,
-        "source": explanation.source,
-    }

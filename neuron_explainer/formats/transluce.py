@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from neuron_explainer.errors import RecordFormatError
+from neuron_explainer.formats.listed_rows import read_claim
 from neuron_explainer.formats.rows import read_rows
 from neuron_explainer.formats.spellings import (
     parse_digits,
@@ -29,7 +30,6 @@ from neuron_explainer.formats.spellings import (
     parse_score,
     parse_text,
 )
-from neuron_explainer.formats.tables import read_claim
 from neuron_explainer.records.listed import ListedExplanation, ListedScore
 from neuron_explainer.records.neuron import NeuronId
 

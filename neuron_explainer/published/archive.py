@@ -1,7 +1,9 @@
 """One sqlite file that holds whole layers of the published dataset.
 
     documents  one row a document that a source was asked for: its original bytes, zlib'ed, or
-               NULL where that source has none; which source, and when
+               NULL where that source has none; which source, and when. A document that comes
+               later has a larger id, so that readers can go on where they were
+    birth      one row: a random name, which tells this archive from one made anew in its place
 
 One process fills it while others read (WAL). What is in it stays, whatever happens to the process
 that put it there; a document is never replaced, the mark that there is none gives way to one.
@@ -34,6 +36,15 @@ CREATE TABLE IF NOT EXISTS documents (
     UNIQUE (dataset, kind, layer_index, neuron_index)
 )
 """
+BIRTH = "CREATE TABLE IF NOT EXISTS birth AS SELECT lower(hex(randomblob(8))) AS name"
+ADD = """
+INSERT INTO documents (
+    dataset, kind, layer_index, neuron_index, source, fetched_at, document
+) VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET
+    id = (SELECT max(id) + 1 FROM documents), source = excluded.source,
+    fetched_at = excluded.fetched_at, document = excluded.document
+WHERE document IS NULL
+"""
 LEVEL = 4
 """Of zlib."""
 
@@ -48,14 +59,24 @@ class Archived(NamedTuple):
     """UTC, ISO 8601."""
 
 
+class Numbered(NamedTuple):
+    """A document and its place in the order in which an archive got its documents."""
+
+    number: int
+    which: DocumentId
+    document: bytes
+
+
 class Archive(Closing):
     """StoreError for a file that is none, or is damaged."""
 
-    def __init__(self, path: Path, *, must_exist: bool = False) -> None:
-        if must_exist and not path.is_file():
+    def __init__(self, path: Path, *, read_only: bool = False) -> None:
+        """read_only: it must be there, and may be on a disk that cannot be written."""
+        if read_only and not path.is_file():
             raise StoreError(f"no archive {path}; run jobs/download.py first")
-        self._path = path
-        self._file = SqliteFile(path, SCHEMA)
+        self.path = path
+        self.is_read_only = read_only
+        self._file = SqliteFile(path, SCHEMA, BIRTH, read_only=read_only)
 
     def close(self) -> None:
         self._file.close()
@@ -63,13 +84,8 @@ class Archive(Closing):
     def add(self, which: DocumentId, document: bytes | None, source: str) -> None:
         """Kept from now on; document None: the source has none."""
         packed = None if document is None else zlib.compress(document, LEVEL)
-        self._file.execute(
-            "INSERT INTO documents (dataset, kind, layer_index, neuron_index, source, fetched_at, "
-            "document) VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET "
-            "source = excluded.source, fetched_at = excluded.fetched_at, "
-            "document = excluded.document WHERE document IS NULL",
-            (*_key(which), source, datetime.now(UTC).isoformat(timespec="seconds"), packed),
-        )
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        self._file.execute(ADD, (*_key(which), source, now, packed))
 
     def read(self, which: DocumentId) -> Archived | None:
         """None when no source was asked for it yet."""
@@ -81,14 +97,17 @@ class Archive(Closing):
         if not rows:
             return None
         packed, source, fetched_at = rows[0]
+        document = None if packed is None else self._unpack(packed, which)
+        return Archived(document, source, fetched_at)
+
+    def _unpack(self, packed: bytes, which: DocumentId) -> bytes:
         try:
-            document = None if packed is None else zlib.decompress(packed)
+            return zlib.decompress(packed)
         except (zlib.error, TypeError) as error:
             raise StoreError(
-                f"{self._path}: {which.path} is damaged ({error}); move the file away and "
+                f"{self.path}: {which.path} is damaged ({error}); move the file away and "
                 "download again"
             ) from error
-        return Archived(document, source, fetched_at)
 
     def known(self, dataset: str, kind: Kind, layer_index: int, source: str) -> set[int]:
         """Neurons of a layer for which there is nothing more to ask this source."""
@@ -98,6 +117,29 @@ class Archive(Closing):
             (dataset, kind, layer_index, source),
         )
         return {int(neuron_index) for (neuron_index,) in rows}
+
+    @property
+    def name(self) -> str:
+        """Of this very archive: another one at the same path has another name."""
+        return str(self._file.execute("SELECT name FROM birth")[0][0])
+
+    @property
+    def last_number(self) -> int:
+        """Of the newest document; 0 for an empty archive."""
+        return int(self._file.execute("SELECT coalesce(max(id), 0) FROM documents")[0][0])
+
+    def since(
+        self, number: int, dataset: str, kind: Kind, *, n_at_once: int = 256
+    ) -> Iterator[Numbered]:
+        """What of a kind came after the document of that number, in the order in which it came."""
+        query = (
+            "SELECT id, layer_index, neuron_index, document FROM documents WHERE id > ? "
+            "AND kind = ? AND dataset = ? AND document IS NOT NULL ORDER BY id LIMIT ?"
+        )
+        while rows := self._file.execute(query, (number, kind.value, dataset, n_at_once)):
+            for number, layer_index, neuron_index, packed in rows:
+                which = DocumentId(dataset, kind, NeuronId(layer_index, neuron_index))
+                yield Numbered(number, which, self._unpack(packed, which))
 
     def documents(self) -> Iterator[DocumentId]:
         """Those that are there, layer by layer."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,6 +26,7 @@ from neuron_explainer.records.published import (
 ABSENT = "absent"
 """The source has no such document."""
 NOT_ANNOUNCED = "not published for this model"
+NOT_ASKED = "not asked for"
 NOT_DOWNLOADED = "not in the archive"
 
 
@@ -42,6 +43,8 @@ class PublishedNeuron:
     missing: Mapping[Kind, str]
     left_out: Mapping[str, int]
     """What the documents hold and these records do not."""
+    not_kept: tuple[Kind, ...] = ()
+    """Those that were fetched, and that the archive cannot take as it may not be written."""
 
 
 async def look_up(
@@ -50,16 +53,23 @@ async def look_up(
     *,
     archive: Archive | None = None,
     fetcher: Fetcher | None = None,
+    kinds: Collection[Kind] = tuple(Kind),
 ) -> PublishedNeuron:
     """From the archive; what it does not know from the source, and then into the archive.
 
-    UnitNotFound for a unit that the subject has not. A document that cannot be had is missing,
-    with the reason, and nothing is raised for it.
+    kinds: those to read. UnitNotFound for a unit that the subject has not. A document that cannot
+    be had is missing, with the reason, and nothing is raised for it.
     """
     check_unit(dataset, neuron_id)
-    of_kind = {kind: DocumentId(dataset.name, kind, neuron_id) for kind in dataset.kinds}
-    found = await asyncio.gather(*(_find(w, archive, fetcher) for w in of_kind.values()))
-    missing = {kind: NOT_ANNOUNCED for kind in Kind if kind not in of_kind}
+    asked = [kind for kind in dataset.kinds if kind in kinds]
+    of_kind = {kind: DocumentId(dataset.name, kind, neuron_id) for kind in asked}
+    not_kept: list[Kind] = []
+    found = await asyncio.gather(*(_find(w, archive, fetcher, not_kept) for w in of_kind.values()))
+    missing = {
+        kind: NOT_ASKED if kind in dataset.kinds else NOT_ANNOUNCED
+        for kind in Kind
+        if kind not in of_kind
+    }
     contents: dict[Kind, Any] = dict.fromkeys(Kind)
     left_out: Counter[str] = Counter()
     for kind, reading in zip(of_kind, found, strict=True):
@@ -77,11 +87,12 @@ async def look_up(
         tokens_by_weight=contents[Kind.TOKENS_BY_WEIGHT],
         missing=missing,
         left_out=left_out,
+        not_kept=tuple(kind for kind in of_kind if kind in not_kept),
     )
 
 
 async def _find(
-    which: DocumentId, archive: Archive | None, fetcher: Fetcher | None
+    which: DocumentId, archive: Archive | None, fetcher: Fetcher | None, not_kept: list[Kind]
 ) -> Reading[Content] | str:
     """What a document says, or why there is none."""
     archived = None if archive is None else archive.read(which)
@@ -96,7 +107,9 @@ async def _find(
     fetched = await fetcher.fetch(which)
     if fetched.failure is not None:
         return fetched.failure.reason
-    if archive is not None:
+    if archive is not None and archive.is_read_only:
+        not_kept.append(which.kind)
+    elif archive is not None:
         archive.add(which, fetched.document, fetcher.source.address)
     return _read(which, fetched.document)
 

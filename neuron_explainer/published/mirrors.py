@@ -11,7 +11,7 @@ from neuron_explainer.errors import RecordFormatError, StoreError
 from neuron_explainer.published.archive import Archive
 from neuron_explainer.published.documents import read_content, write_content
 from neuron_explainer.published.locations import DATASETS, DocumentId
-from neuron_explainer.stores.atomic import write_text
+from neuron_explainer.stores.atomic import write_files
 
 
 @dataclass(slots=True)
@@ -48,19 +48,26 @@ def import_mirror(archive: Archive, folder: Path) -> MirrorCounts:
 
 
 def export_mirror(archive: Archive, folder: Path) -> MirrorCounts:
-    """Each document read and written anew, so that whatever reads the dataset takes it."""
+    """Each document read and written anew, so that whatever reads the dataset takes it.
+
+    A file is whole or absent.
+    """
     counts = MirrorCounts()
-    for which in archive.documents():
-        archived = archive.read(which)
-        if archived is None or archived.document is None:
-            raise StoreError(f"{which.path} vanished from the archive")
-        reading = read_content(which, archived.document)
-        written = write_content(which, reading.value)
-        write_text(folder / which.path, written.document.decode())
-        counts.left_out.update(reading.left_out)
-        counts.left_out.update(written.left_out)
-        counts.n_documents += 1
+    counts.n_documents = write_files(
+        (folder / which.path, _rewrite(archive, which, counts)) for which in archive.documents()
+    )
     return counts
+
+
+def _rewrite(archive: Archive, which: DocumentId, counts: MirrorCounts) -> bytes:
+    archived = archive.read(which)
+    if archived is None or archived.document is None:
+        raise StoreError(f"{which.path} vanished from the archive")
+    reading = read_content(which, archived.document)
+    written = write_content(which, reading.value)
+    counts.left_out.update(reading.left_out)
+    counts.left_out.update(written.left_out)
+    return written.document
 
 
 def _files(folder: Path) -> Iterator[Path]:

@@ -58,7 +58,7 @@ class HttpSource:
 
     def __init__(self, client: httpx2.AsyncClient, address: str) -> None:
         self._client = client
-        self.address = address.rstrip("/")
+        self.address = address_of(address)
 
     async def fetch(self, path: str) -> Fetched:
         try:
@@ -84,7 +84,7 @@ class FolderSource:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self.address = str(folder.resolve())
+        self.address = address_of(str(folder))
 
     async def fetch(self, path: str) -> Fetched:
         try:
@@ -95,6 +95,11 @@ class FolderSource:
             return Fetched(None, Failure(f"{error.strerror}: {error.filename}", may_pass=False))
 
 
+def address_of(source: str) -> str:
+    """What an archive remembers a URL or a folder by, whether it can be reached or not."""
+    return source.rstrip("/") if _is_url(source) else str(Path(source).resolve())
+
+
 @asynccontextmanager
 async def open_source(
     address: str, *, n_at_once: int = 1, timeout_s: float = TIMEOUT_S
@@ -103,7 +108,7 @@ async def open_source(
 
     n_at_once: connections that are kept open.
     """
-    if not address.startswith(("https://", "http://")):
+    if not _is_url(address):
         if not address or not Path(address).is_dir():
             raise UsageError(f"no folder {address!r}; give a mirror's folder, or an https:// URL")
         yield FolderSource(Path(address))
@@ -112,6 +117,10 @@ async def open_source(
     limits = httpx2.Limits(max_connections=n_at_once, max_keepalive_connections=n_at_once)
     async with httpx2.AsyncClient(timeout=timeout_s, limits=limits) as client:
         yield HttpSource(client, address)
+
+
+def _is_url(source: str) -> bool:
+    return source.startswith(("https://", "http://"))
 
 
 def _check_url(address: str) -> None:

@@ -9,7 +9,6 @@ The tables are those of `library_schema.py`. Others may read while one process w
 
 from __future__ import annotations
 
-import os
 import sqlite3
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -20,13 +19,13 @@ from pathlib import Path
 from typing import Any
 
 from neuron_explainer.errors import StoreError
-from neuron_explainer.records.listed import ListedExplanation, ListedScore, Polarity
+from neuron_explainer.records.listed import MAX_INDEX, ListedExplanation, ListedScore, Polarity
 from neuron_explainer.records.neuron import NeuronId
 from neuron_explainer.stores.closing import Closing
 from neuron_explainer.stores.library_schema import CHANGES
 from neuron_explainer.stores.library_search import Filters, Found, find
 from neuron_explainer.stores.migrations import migrate, version_of
-from neuron_explainer.stores.sqlite_file import BUSY_S
+from neuron_explainer.stores.sqlite_file import BUSY_S, reader_mode
 
 ROWS_AT_ONCE = 2000
 COLUMNS = (
@@ -50,6 +49,10 @@ SELECT count(*) FROM explanations JOIN scores ON explanation_id = id
 WHERE digest = ? AND kind = ? AND scorer = ? AND value <> ?
 """
 HAS_SOURCE = "SELECT 1 FROM sources WHERE name = ?"
+SET_MARK = """
+INSERT INTO marks (name, number) VALUES (?, ?)
+ON CONFLICT DO UPDATE SET number = max(number, excluded.number)
+"""
 USE_FIRST_SCORE = "UPDATE explanations SET score = ? WHERE digest = ? AND score IS NULL"
 
 
@@ -75,7 +78,7 @@ class Library(Closing):
         self._path = path
         with self._naming():
             path.parent.mkdir(parents=True, exist_ok=True)
-            mode = _reader_mode(path) if read_only else "rwc"
+            mode = reader_mode(path) if read_only else "rwc"
             uri = f"{path.absolute().as_uri()}?mode={mode}"
             self._connection = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=BUSY_S)
         try:
@@ -90,7 +93,8 @@ class Library(Closing):
             self._connection.execute("PRAGMA journal_mode = WAL")
             self._connection.execute("PRAGMA synchronous = NORMAL")
             migrate(self._connection, CHANGES)
-        if version_of(self._connection) != len(CHANGES):
+        # Of what readers need, an older file lacks nothing.
+        if not 1 <= version_of(self._connection) <= len(CHANGES):
             raise StoreError(f"{self._path} is a library of another version; import into a new one")
 
     def close(self) -> None:
@@ -103,6 +107,11 @@ class Library(Closing):
     def path(self) -> Path:
         return self._path
 
+    @property
+    def name(self) -> str:
+        """Of this very library: another one at the same path has another name."""
+        return str(self._rows("SELECT name FROM birth")[0][0])
+
     def sources(self) -> Mapping[str, int]:
         """How many explanations each source has, by name."""
         query = (
@@ -111,8 +120,14 @@ class Library(Closing):
         )
         return dict(self._rows(query))
 
-    def add(self, explanations: Iterable[ListedExplanation]) -> Added:
-        """All of them, or none when the iterator or the disk fails.
+    def marks(self) -> Mapping[str, int]:
+        """How far sources that grow have been read, as `add` was told."""
+        return dict(self._rows("SELECT name, number FROM marks"))
+
+    def add(
+        self, explanations: Iterable[ListedExplanation], *, marks: Mapping[str, int] | None = None
+    ) -> Added:
+        """All of them, or none when the iterator or the disk fails; and the marks with them.
 
         Known is what has the same source, unit, polarity, explainer and text. Scores of a kind or
         a scorer that a known explanation lacks are added to it.
@@ -124,6 +139,7 @@ class Library(Closing):
             while batch := list(islice(remaining, ROWS_AT_ONCE)):
                 for name, n in self._add_batch(batch, source_ids).items():
                     counts[name] += n
+            self._connection.executemany(SET_MARK, [*(marks or {}).items()])
         return Added(**counts)
 
     def _add_batch(
@@ -176,19 +192,16 @@ class Library(Closing):
 
         StoreError for a source that the library does not have.
         """
-        if source is not None and not self._rows(HAS_SOURCE, [source]):
-            has = ", ".join(self.sources()) or "none"
-            raise StoreError(f"{self._path} has no source {source!r} (has {has})")
+        filters = Filters(layer_index, min_score, source)
+        self._require_source(source)
         with self._naming():
-            found = find(
-                self._connection, words, Filters(layer_index, min_score, source), limit=limit
-            )
-        listed = {
-            explanation_id: explanation
-            for explanation_id, explanation in self._read_ids(found.hits)
-        }
-        hits = tuple(listed[explanation_id] for explanation_id in found.hits)
-        return Found(hits, found.words, found.left_out, found.n_with_all)
+            found = find(self._connection, words, filters, limit=limit)
+        return Found(self.read(found.hits), found.words, found.left_out, found.n_with_all)
+
+    def _require_source(self, name: str | None) -> None:
+        if name is not None and not self._rows(HAS_SOURCE, [name]):
+            has = ", ".join(self.sources()) or "none"
+            raise StoreError(f"{self._path} has no source {name!r} (has {has})")
 
     def of_unit(
         self, neuron_id: NeuronId, *, model: str | None = None, site: str | None = None
@@ -204,6 +217,38 @@ class Library(Closing):
                 values.append(value)
         rows = self._rows(f"{READ} WHERE {condition} ORDER BY explanations.id", values)
         return tuple(explanation for _, explanation in self._listed(rows))
+
+    @property
+    def last_id(self) -> int:
+        """Of the newest explanation; ids begin at 1 and grow. 0: there is none."""
+        return int(self._rows("SELECT coalesce(max(id), 0) FROM explanations")[0][0])
+
+    def texts(self, after_id: int) -> Iterator[tuple[int, str]]:
+        """(id, text) of the explanations that were added after one, in that order."""
+        query = f"SELECT id, text FROM explanations WHERE id > ? ORDER BY id LIMIT {ROWS_AT_ONCE}"
+        while rows := self._rows(query, [after_id]):
+            yield from rows
+            after_id = rows[-1][0]
+
+    def passing(self, filters: Filters) -> list[int] | None:
+        """Ids of the explanations that a filter lets through, ascending; None: all."""
+        if filters == Filters():
+            return None
+        self._require_source(filters.source)
+        if (filters.layer_index or 0) > MAX_INDEX:
+            return []
+        query = (
+            "SELECT id FROM explanations WHERE (?1 IS NULL OR layer_index = ?1) "
+            "AND (?2 IS NULL OR score >= ?2) "
+            "AND (?3 IS NULL OR source_id = (SELECT id FROM sources WHERE name = ?3)) ORDER BY id"
+        )
+        values = (filters.layer_index, filters.min_score, filters.source)
+        return [row[0] for row in self._rows(query, values)]
+
+    def read(self, ids: Sequence[int]) -> tuple[ListedExplanation, ...]:
+        """In the order of the ids, all of which must be there."""
+        listed = dict(self._read_ids(ids))
+        return tuple(listed[explanation_id] for explanation_id in ids)
 
     def all(self, source: str | None = None) -> Iterator[ListedExplanation]:
         """Every explanation, or those of one source, in the order they were added."""
@@ -286,12 +331,6 @@ class _SourceIds:
             query = "SELECT id FROM sources WHERE name = ?"
             self._known[name] = int(self._connection.execute(query, (name,)).fetchone()[0])
         return self._known[name]
-
-
-def _reader_mode(path: Path) -> str:
-    """A folder that may not be written, and has no -wal, has no writer either."""
-    is_closed = not os.access(path.parent, os.W_OK) and not Path(f"{path}-wal").exists()
-    return "ro&immutable=1" if is_closed else "ro"
 
 
 def _parts(neuron_id: NeuronId) -> tuple[Any, ...]:

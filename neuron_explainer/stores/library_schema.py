@@ -3,6 +3,8 @@
     sources         the lists that explanations are from
     explanations    one claim about one unit; `score` is the first of its scores
     scores          every score of an explanation, in its list's order; '' for what is not said
+    marks           how far sources that grow have been read, by name
+    birth           one row: a random name, which tells this library from another at its path
     words           full-text index (FTS5, Porter stems) of the texts, without the texts
 
 `words.tags` holds what a search may filter by, as words: `layer9`, `source3` and, by tenths of the
@@ -53,5 +55,9 @@ CREATE TRIGGER explanations_scored AFTER UPDATE OF score ON explanations BEGIN
     VALUES ('delete', old.id, old.text, {TAGS.format(row="old")});
     INSERT INTO words (rowid, text, tags) VALUES (new.id, new.text, {TAGS.format(row="new")});
 END;
+""",
+    """
+CREATE TABLE marks (name TEXT PRIMARY KEY, number INTEGER NOT NULL);
+CREATE TABLE birth AS SELECT lower(hex(randomblob(8))) AS name;
 """,
 )

@@ -6,6 +6,7 @@ last writes may be missing; what is there is whole.
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,16 +21,19 @@ BUSY_S = 30
 class SqliteFile:
     """StoreError, which names the file, for everything that goes wrong."""
 
-    def __init__(self, path: Path, schema: str) -> None:
-        """schema: one statement, which does nothing where the table is there."""
+    def __init__(self, path: Path, *schema: str, read_only: bool = False) -> None:
+        """schema: statements that do nothing where the table is there; a reader runs none."""
         self._path = path
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._connection = sqlite3.connect(path, isolation_level=None, timeout=BUSY_S)
+            if not read_only:
+                path.parent.mkdir(parents=True, exist_ok=True)
+            uri = f"{path.absolute().as_uri()}?mode={reader_mode(path) if read_only else 'rwc'}"
+            self._connection = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=BUSY_S)
         except (OSError, sqlite3.Error) as error:
             raise self._unusable(error) from error
+        writing = ("PRAGMA journal_mode = WAL", "PRAGMA synchronous = NORMAL", *schema)
         try:
-            for statement in ("PRAGMA journal_mode = WAL", "PRAGMA synchronous = NORMAL", schema):
+            for statement in ("PRAGMA schema_version",) if read_only else writing:
                 self.execute(statement)
         except StoreError:
             self.close()
@@ -46,3 +50,15 @@ class SqliteFile:
 
     def _unusable(self, error: Exception) -> StoreError:
         return StoreError(f"{self._path}: {error}; free some space, or move the file away")
+
+
+def is_writable(path: Path) -> bool:
+    """Whether the file, or a new one at its place, may be written: sqlite needs its folder, too."""
+    folder = next(parent for parent in path.absolute().parents if parent.exists())
+    return os.access(folder, os.W_OK) and (not path.exists() or os.access(path, os.W_OK))
+
+
+def reader_mode(path: Path) -> str:
+    """Of a URI; a folder that may not be written, and has no -wal, has no writer either."""
+    is_closed = not os.access(path.parent, os.W_OK) and not Path(f"{path}-wal").exists()
+    return "ro&immutable=1" if is_closed else "ro"

@@ -129,11 +129,13 @@ def test_an_export_has_a_folder_for_each_model_and_layer(tmp_path: Path) -> None
 def test_batches_are_in_the_order_of_their_numbers(tmp_path: Path) -> None:
     (tmp_path / "explanations").mkdir()
     (tmp_path / "features").mkdir()
+    (tmp_path / "others").mkdir()
     for n in (10, 9, 0):
         (tmp_path / "explanations" / f"batch-{n}.jsonl").touch()
-        (tmp_path / "features" / f"batch-{n}.jsonl").touch()
+        (tmp_path / "others" / f"batch-{n}.jsonl").touch()
+    (tmp_path / "features" / "batch-3.jsonl").touch()
     assert [path.name for path in find_batches(tmp_path)] == [
-        "batch-0.jsonl", "batch-9.jsonl", "batch-10.jsonl",
+        "batch-0.jsonl", "batch-9.jsonl", "batch-10.jsonl", "batch-3.jsonl",
     ]  # fmt: skip
 
 

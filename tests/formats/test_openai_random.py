@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,9 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from neuron_explainer.errors import RecordFormatError
+from neuron_explainer.formats.openai_json import read_document
+from neuron_explainer.formats.openai_results import read_claims, read_results
 from neuron_explainer.published.documents import FORMATS
 from neuron_explainer.published.locations import Kind
-from tests.formats.openai_documents import encode, plain_document, which
+from tests.formats.openai_documents import encode, plain_document, plain_results, which
 from tests.formats.openai_schema import assert_loadable
 from tests.formats.openai_strategies import REPEATABLE, contents, json_values
 
@@ -106,3 +109,30 @@ def change_somewhere(plain: Any, value: Any, rng: random.Random) -> None:
             plain[str(value)] = inner
         case "add", list():
             plain.insert(key, value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["NaN", "-Infinity", "1e400", "-1e400", "1" + "0" * 400, "0.1", "1e-400", "-0.0", "12345678901",
+     r'"\ud800"', r'"\ud83d\ude00"', '"\x7f"', "[1e400, 0.5]", '{"a": 1, "a": 2}'],
+)  # fmt: skip
+def test_both_parsers_mean_the_same(text: str) -> None:
+    """orjson reads most documents, the standard library what it refuses."""
+    plain = json.loads(text, parse_constant=lambda _: None)
+    assert read_document(text.encode(), PATH, lambda raw, _: raw).value == plain
+    assert read_document(b"\xef\xbb\xbf" + text.encode(), PATH, lambda raw, _: raw).value == plain
+
+
+@pytest.mark.parametrize("text", ["", "[1,]", '"\x00"', "01", "'a'", "nan", "\ufeff\ufeff1", "1 2"])
+def test_what_neither_parser_takes_is_refused(text: str) -> None:
+    with pytest.raises(RecordFormatError, match="no JSON"):
+        read_document(text.encode(), PATH, lambda raw, _: raw)
+
+
+def test_a_list_without_windows_says_the_same_of_each_explanation() -> None:
+    document = encode(plain_results(which(Kind.EXPLANATIONS).neuron_id, " a.", None, " b."))
+    whole, claims = read_results(document, PATH), read_claims(document, PATH)
+    assert claims.value.explanations == tuple(
+        replace(explanation, windows=()) for explanation in whole.value.explanations
+    )
+    assert (claims.value.neuron_id, claims.left_out) == (whole.value.neuron_id, whole.left_out)

@@ -15,7 +15,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from neuron_explainer.errors import RecordFormatError, UsageError
-from neuron_explainer.formats.tables import COLUMNS, read_table, to_frame, write_table
+from neuron_explainer.formats.listed_rows import COLUMNS
+from neuron_explainer.formats.tables import read_table, to_frame, write_table
 from neuron_explainer.records.listed import ListedExplanation, ListedScore, Polarity, plain_claim
 from neuron_explainer.records.neuron import NeuronId
 from tests.listed import FULL, LISTED, PLAIN

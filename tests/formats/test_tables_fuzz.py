@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from neuron_explainer.errors import RecordFormatError
-from neuron_explainer.formats.tables import COLUMNS, write_table
+from neuron_explainer.formats.listed_rows import COLUMNS
+from neuron_explainer.formats.tables import write_table
 from tests.formats.test_tables import FEW, read, written
 from tests.listed import FULL, PLAIN
 

@@ -11,8 +11,8 @@ from typer import Typer
 from typer.testing import CliRunner, Result
 
 from jobs.lookup import lookup
-from neuron_explainer.errors import RecordFormatError, UnitNotFound, UsageError
-from neuron_explainer.pipeline.lookup_frame import ids_of, look_up_many, read_ids
+from neuron_explainer.errors import UnitNotFound
+from neuron_explainer.pipeline.lookup_frame import ids_of, look_up_many
 from neuron_explainer.published.locations import Kind
 from neuron_explainer.records.neuron import NeuronId
 from tests.published.mirror import mirror_documents, mirror_server, which, write_mirror
@@ -69,12 +69,3 @@ def test_the_job_writes_the_table(mirror: Path, tmp_path: Path, ending: str) -> 
         assert [row["neuron"] for row in rows] == [7, 3]
     else:
         assert readers[ending](table).neuron.tolist() == [7, 3]
-
-
-def test_what_is_no_list_of_neurons_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "a.csv").write_text("layer,unit\n1,2\n")
-    with pytest.raises(RecordFormatError, match="columns layer and neuron"):
-        read_ids(tmp_path / "a.csv")
-    (tmp_path / "a.txt").write_text("1:2 x")
-    with pytest.raises(UsageError, match="is not a neuron"):
-        read_ids(tmp_path / "a.txt")

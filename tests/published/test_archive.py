@@ -68,8 +68,33 @@ def test_absent_gives_way_to_a_document_and_a_document_to_nothing(path: Path) ->
         assert archive.known("gpt2-xl", Kind.ACTIVATIONS, 1, "anywhere") == {7}
 
 
+def test_what_came_later_has_a_larger_number(path: Path) -> None:
+    units = [which(Kind.EXPLANATIONS, NeuronId(0, n)) for n in range(4)]
+    with Archive(path) as archive:
+        archive.add(units[3], None, THERE)
+        for one in units[:3]:
+            archive.add(one, document(one), HERE)
+        seen = list(archive.since(0, "gpt2-xl", Kind.EXPLANATIONS, n_at_once=2))
+        assert [(one.which, one.document) for one in seen] == [(u, document(u)) for u in units[:3]]
+        assert seen[-1].number == archive.last_number
+        archive.add(units[3], document(units[3]), HERE)
+        (late,) = archive.since(seen[-1].number, "gpt2-xl", Kind.EXPLANATIONS)
+        assert late.which == units[3]
+        assert list(archive.since(late.number, "gpt2-xl", Kind.EXPLANATIONS)) == []
+        assert list(archive.since(0, "gpt2-xl", Kind.ACTIVATIONS)) == []
+
+
+def test_an_archive_keeps_its_name_and_another_has_another(path: Path) -> None:
+    with Archive(path) as archive:
+        name = archive.name
+    with Archive(path, read_only=True) as archive:
+        assert archive.name == name
+    with Archive(path.with_name("other.sqlite")) as other:
+        assert other.name != name
+
+
 def test_a_reader_sees_what_is_written_meanwhile(path: Path) -> None:
-    with Archive(path) as writer, Archive(path, must_exist=True) as reader:
+    with Archive(path) as writer, Archive(path, read_only=True) as reader:
         for neuron_index in range(3):
             one = which(Kind.EXPLANATIONS, NeuronId(0, neuron_index))
             writer.add(one, document(one), HERE)
@@ -98,7 +123,7 @@ def test_a_file_that_is_no_archive_is_named(path: Path) -> None:
 
 def test_an_archive_that_is_not_there_is_not_made_by_a_reader(path: Path) -> None:
     with pytest.raises(StoreError, match=r"jobs/download\.py"):
-        Archive(path, must_exist=True)
+        Archive(path, read_only=True)
     assert not path.exists()
 
 

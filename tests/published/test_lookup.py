@@ -15,6 +15,7 @@ from neuron_explainer.published.locations import DATASETS, Dataset, Kind
 from neuron_explainer.published.lookup import (
     ABSENT,
     NOT_ANNOUNCED,
+    NOT_ASKED,
     NOT_DOWNLOADED,
     PublishedNeuron,
     look_up,
@@ -81,6 +82,34 @@ def test_what_the_archive_knows_is_not_asked_of_the_source(tmp_path: Path) -> No
         assert mirror.asked == dict.fromkeys((which(kind).path for kind in Kind), 1)
     assert first.missing == {Kind.RELATED_NEURONS: ABSENT, Kind.TOKENS_BY_WEIGHT: ABSENT}
     assert first.record is not None
+
+
+def test_an_archive_that_may_not_be_written_is_read_and_what_is_fetched_is_shown(
+    tmp_path: Path,
+) -> None:
+    with Archive(tmp_path / "a.sqlite") as archive:
+        archive.add(which(Kind.EXPLANATIONS), document(which(Kind.EXPLANATIONS)), "here")
+    content = (tmp_path / "a.sqlite").read_bytes()
+    with mirror_server(DOCUMENTS) as mirror, Archive(archive.path, read_only=True) as closed:
+        found = look(closed, mirror.address)
+        assert mirror.asked[which(Kind.EXPLANATIONS).path] == 0
+        assert set(look(closed).missing.values()) == {NOT_DOWNLOADED}
+    assert found.missing == {}
+    assert found.not_kept == tuple(kind for kind in Kind if kind is not Kind.EXPLANATIONS)
+    assert (tmp_path / "a.sqlite").read_bytes() == content
+
+
+def test_only_the_kinds_that_are_wanted_are_asked_for() -> None:
+    async def look_up_one() -> PublishedNeuron:
+        async with open_source(mirror.address) as source:
+            fetcher = Fetcher(source, rng=random.Random(0))
+            return await look_up(XL, NEURON, fetcher=fetcher, kinds=[Kind.EXPLANATIONS])
+
+    with mirror_server(DOCUMENTS) as mirror:
+        found = asyncio.run(look_up_one())
+        assert mirror.asked == {which(Kind.EXPLANATIONS).path: 1}
+    assert found.results is not None
+    assert set(found.missing.values()) == {NOT_ASKED}
 
 
 def test_a_source_that_fails_says_why_and_leaves_no_mark(tmp_path: Path) -> None:
