@@ -12,7 +12,13 @@ from typing import Any, Generic, Protocol
 
 from neuron_explainer.errors import StoreError
 from neuron_explainer.llm.client import A, Client, Q
-from neuron_explainer.llm.messages import Completion, ExpectedValues, TokenLogprobs, Usage
+from neuron_explainer.llm.messages import (
+    Completion,
+    ExpectedValues,
+    Request,
+    TokenLogprobs,
+    Usage,
+)
 
 N_DECIMALS = 5
 """Of an expected value, 0 to 10, or a logprob: a large model has hundreds of millions of them to
@@ -43,6 +49,12 @@ class AnswerFormat(Generic[A]):
     interrupted ends as one that is not."""
 
 
+def cache_key(namespace: str, request: Request) -> str:
+    """Hex digest that names a question to somebody; namespace: to whom."""
+    text = f"{namespace}\n{request.key()}"
+    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+
+
 class CachedClient(Generic[Q, A]):
     """Wrapped outermost. An answer is asked for once, also when many want it at the same time.
 
@@ -65,7 +77,7 @@ class CachedClient(Generic[Q, A]):
         self._in_flight: dict[str, asyncio.Future[None]] = {}
 
     async def ask(self, request: Q, /) -> A:
-        key = self._key(request)
+        key = cache_key(self._namespace, request)
         while True:
             kept = self._cache.read(key)
             if kept is not None:
@@ -89,10 +101,6 @@ class CachedClient(Generic[Q, A]):
             if not done.done():  # kept; or cancelled, and another one asks
                 done.set_result(None)
         return answer
-
-    def _key(self, request: Q) -> str:
-        text = f"{self._namespace}\n{request.key()}"
-        return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
 
     def _read(self, kept: str) -> A:
         try:

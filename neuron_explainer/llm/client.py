@@ -1,6 +1,7 @@
 """What asks a language model; wrapped: cached(retrying(throttled(budgeted(client)))).
 
-The wrappers know nothing of what is asked; a client is made for one kind of question.
+In batches without the limiter: cached(retrying(budgeted(batch))). The wrappers know nothing of what
+is asked; a client is made for one kind of question.
 """
 
 from __future__ import annotations

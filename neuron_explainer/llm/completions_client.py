@@ -15,6 +15,7 @@ from typing import Any, Literal, TypeAlias
 import openai
 
 from neuron_explainer.errors import BadRequest, Refused, ServerFailed
+from neuron_explainer.llm.chat_body import read_usage
 from neuron_explainer.llm.client import Client
 from neuron_explainer.llm.messages import (
     AlternativesRequest,
@@ -24,7 +25,7 @@ from neuron_explainer.llm.messages import (
     Usage,
 )
 from neuron_explainer.llm.named_values import Alternatives, NamedValues
-from neuron_explainer.llm.openai_client import as_llm_error, read_usage
+from neuron_explainer.llm.openai_client import as_llm_error
 
 Form = Literal["echo", "prompt_logprobs"]
 Raw: TypeAlias = Mapping[str, Any]

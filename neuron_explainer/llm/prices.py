@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from decimal import Decimal
+from decimal import ROUND_CEILING, Decimal
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from neuron_explainer.llm.messages import Usage
 PACKAGED = Path(__file__).with_name("prices.json")
 PICOUSD_A_TOKEN = 10**6
 """For each US dollar a million tokens; a picodollar is 1e-12 of one."""
+_FINEST = Decimal("0.000001")
 _DATED = re.compile(r"-\d{4}-\d{2}-\d{2}$")
 
 
@@ -58,8 +59,9 @@ class Price:
         return int(usd_per_million * PICOUSD_A_TOKEN)
 
     def times(self, factor: Decimal) -> Price:
-        """All of it so many times: 0.5 for a batch."""
-        return Price(*(getattr(self, field.name) * factor for field in fields(self)))
+        """All of it so many times, rounded up to six decimals: 0.5 for a batch."""
+        prices = (getattr(self, field.name) * factor for field in fields(self))
+        return Price(*(price.quantize(_FINEST, ROUND_CEILING) for price in prices))
 
 
 FREE = Price(Decimal(0), Decimal(0), Decimal(0))

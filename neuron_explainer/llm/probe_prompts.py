@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from neuron_explainer.llm.capabilities import Capability
-from neuron_explainer.llm.openai_client import read_usage
+from neuron_explainer.llm.chat_body import read_usage
 from neuron_explainer.llm.probe_chat import is_usable
 from neuron_explainer.llm.probe_server import ProbedServer, Raw, first_choice, inside
 

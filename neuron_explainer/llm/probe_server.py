@@ -8,8 +8,9 @@ from typing import Any, Literal, TypeAlias
 import openai
 
 from neuron_explainer.errors import AuthFailed, ServerFailed
+from neuron_explainer.llm.chat_body import read_usage
 from neuron_explainer.llm.messages import Usage
-from neuron_explainer.llm.openai_client import as_llm_error, read_usage
+from neuron_explainer.llm.openai_client import as_llm_error
 
 Raw: TypeAlias = Mapping[str, Any]
 """JSON as a server sent it: whatever is read from it is checked."""

@@ -6,12 +6,13 @@ import asyncio
 import random
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Generic
+from typing import Generic, TypeVar
 
 from neuron_explainer.errors import LLMError, RateLimited
 from neuron_explainer.llm.client import A, Client, Q
 
 Sleep = Callable[[float], Awaitable[None]]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,14 +50,23 @@ class RetryingClient(Generic[Q, A]):
         self._sleep = sleep
 
     async def ask(self, request: Q, /) -> A:
-        for n_failed in range(1, self._policy.n_attempts + 1):
-            try:
-                return await self._client.ask(request)
-            except LLMError as error:
-                if not error.retryable or n_failed == self._policy.n_attempts:
-                    raise
-                wait_s = self._policy.wait_s(n_failed, self._rng.random())
-                if isinstance(error, RateLimited) and error.retry_after_s is not None:
-                    wait_s = max(wait_s, error.retry_after_s)
-            await self._sleep(wait_s)
-        raise AssertionError("a policy has at least one attempt")
+        return await retry(
+            lambda: self._client.ask(request), self._policy, rng=self._rng, sleep=self._sleep
+        )
+
+
+async def retry(
+    attempt: Callable[[], Awaitable[T]], policy: RetryPolicy, *, rng: random.Random, sleep: Sleep
+) -> T:
+    """What an attempt gives that does not fail with an error that may pass."""
+    for n_failed in range(1, policy.n_attempts + 1):
+        try:
+            return await attempt()
+        except LLMError as error:
+            if not error.retryable or n_failed == policy.n_attempts:
+                raise
+            wait_s = policy.wait_s(n_failed, rng.random())
+            if isinstance(error, RateLimited) and error.retry_after_s is not None:
+                wait_s = max(wait_s, error.retry_after_s)
+        await sleep(wait_s)
+    raise AssertionError("a policy has at least one attempt")

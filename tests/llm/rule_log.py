@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import time
 from collections import Counter
@@ -53,6 +54,11 @@ class RuleLog:
         self.most_in_flight = 0
         self._n_arrived: Counter[str] = Counter()
         self._lines: TextIO | None = None if path is None else path.open("a", encoding="utf-8")
+
+    @staticmethod
+    def key(path: str, raw: bytes) -> str:
+        """Of a request."""
+        return hashlib.blake2b(path.encode() + raw, digest_size=16).hexdigest()
 
     def arrive(self, key: str, path: str) -> Entry:
         """The entry as far as it is known."""

@@ -3,14 +3,14 @@
     with rule_server() as server: …                        in a thread
     python -m tests.llm.rule_server --port 8123 --log F    as a process, until it is ended
 
-It speaks OpenAI's protocol: GET /v1/models, POST /v1/chat/completions, POST /v1/completions.
+It speaks OpenAI's protocol: GET /v1/models, POST /v1/chat/completions, POST /v1/completions, and
+where it is told to, /v1/files and /v1/batches.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
-import hashlib
 import json
 import sys
 import threading
@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from neuron_explainer.llm.messages import Usage
+from tests.llm.rule_batches import BatchFaults, RuleBatches
 from tests.llm.rule_faults import FaultPlan
 from tests.llm.rule_log import ANSWER, Entry, RuleLog
 from tests.llm.rule_options import ServerOptions
@@ -40,10 +41,12 @@ class Question(NamedTuple):
     path: str
     authorization: str | None
     raw: bytes
+    method: str = "POST"
+    query: str = ""
 
     @property
     def key(self) -> str:
-        return hashlib.blake2b(self.path.encode() + self.raw, digest_size=16).hexdigest()
+        return RuleLog.key(self.path, self.raw)
 
 
 @dataclass
@@ -69,11 +72,19 @@ class Response:
 class RuleServer:
     """Answers of a model, with faults by plan; one connection after the other or many at once."""
 
-    def __init__(self, model: RuleModel, options: ServerOptions, plan: FaultPlan, log: RuleLog):
+    def __init__(
+        self,
+        model: RuleModel,
+        options: ServerOptions,
+        plan: FaultPlan,
+        log: RuleLog,
+        batches: BatchFaults | None = None,
+    ) -> None:
         self._model = model
         self._options = options
         self._plan = plan
         self.log = log
+        self.batches = RuleBatches(model, batches, log)
         self.base_url = ""
         self._connections: set[asyncio.Task[None]] = set()
 
@@ -128,6 +139,12 @@ class RuleServer:
             error = NotTaken(401, "Incorrect API key provided", "invalid_api_key")
             return Response(as_json(error.body), "refused", error.status)
         try:
+            if self.batches.is_for(question.path):
+                found = self.batches.respond(
+                    question.method, question.path, question.query, question.raw
+                )
+                raw = found.body if isinstance(found.body, bytes) else as_json(found.body)
+                return Response(raw, "batch", found.status)
             if question.path == MODELS:
                 return Response(as_json(self._model.models()), ANSWER)
             is_chat = question.path == CHAT
@@ -195,8 +212,9 @@ async def read_question(reader: asyncio.StreamReader) -> Question | None:
         for name, _, value in (line.partition(":") for line in lines)
     }
     raw = await reader.readexactly(int(headers.get("content-length", "0")))
-    path = first.split()[1].partition("?")[0]
-    return Question(path, headers.get("authorization"), raw)
+    method, target, _ = first.split()
+    path, _, query = target.partition("?")
+    return Question(path, headers.get("authorization"), raw, method, query)
 
 
 def ended(entry: Entry, response: Response, is_sent: bool) -> Entry:
@@ -225,11 +243,15 @@ def rule_server(
     *,
     tokenizer: RuleTokenizer | None = None,
     log: Path | None = None,
+    batches: BatchFaults | None = None,
 ) -> Iterator[RuleServer]:
-    """In a thread of its own; its log stays readable after it has ended."""
+    """In a thread of its own; its log stays readable after it has ended.
+
+    batches None: it has no batch interface.
+    """
     options = options or ServerOptions()
     model = RuleModel(tokenizer or RuleTokenizer.from_file(), options)
-    server = RuleServer(model, options, plan or FaultPlan(), RuleLog(log))
+    server = RuleServer(model, options, plan or FaultPlan(), RuleLog(log), batches)
     started = threading.Event()
     loop = asyncio.new_event_loop()
     stop = asyncio.Event()
@@ -255,10 +277,13 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--tokenizer", type=Path, default=BUNDLED)
     parser.add_argument("--options", type=json.loads, default={}, help="ServerOptions as JSON")
     parser.add_argument("--faults", type=json.loads, default={}, help="FaultPlan as JSON")
+    parser.add_argument("--batches", type=json.loads, help="BatchFaults as JSON")
     flags = parser.parse_args(arguments)
     options = made(ServerOptions, flags.options)
     model = RuleModel(RuleTokenizer.from_file(flags.tokenizer), options)
-    server = RuleServer(model, options, made(FaultPlan, flags.faults), RuleLog(flags.log))
+    batches = None if flags.batches is None else made(BatchFaults, flags.batches)
+    plan = made(FaultPlan, flags.faults)
+    server = RuleServer(model, options, plan, RuleLog(flags.log), batches)
 
     async def serve() -> None:
         started = threading.Event()

@@ -183,6 +183,83 @@ def test_a_request_that_is_cancelled_while_the_server_works_is_charged_the_most(
     assert [c.is_counted for c in log.charges] == [False, True]
 
 
+class Keeper(Server):
+    """Its answers can be fetched another time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: set[str] = set()
+
+    async def ask(self, request: CompletionRequest) -> Completion:
+        self.asked.add(request.key())
+        answer = await super().ask(request)
+        self.asked.discard(request.key())
+        return answer
+
+    def is_owed(self, request: CompletionRequest) -> bool:
+        return request.key() in self.asked
+
+
+def test_who_gives_up_an_answer_that_is_kept_owes_it_until_it_is_fetched() -> None:
+    async def scenario() -> None:
+        server = Keeper()
+        budget = Budget(log, limit_picousd=2 * MOST)
+        client = BudgetedClient(server, budget, lambda _model: PRICE, is_owed=server.is_owed)
+        task = asyncio.create_task(client.ask(request()))
+        await asyncio.sleep(0.5)
+        task.cancel()
+        await asyncio.wait([task])
+        assert (log.charges, budget.spent_picousd) == ([], 0)
+        await budget.reserve(MOST)  # what is owed takes the rest of the room
+        budget.settle(MOST, None)
+        with pytest.raises(BudgetExceeded):
+            await budget.reserve(MOST + 1)
+        await client.ask(request())  # its own room
+        assert budget.spent_picousd == COST
+        await budget.reserve(2 * MOST - COST)
+
+    log = Log()
+    run(scenario())
+    assert [c.is_counted for c in log.charges] == [True]
+
+
+def test_what_is_owed_from_before_is_part_of_the_limit() -> None:
+    async def scenario() -> None:
+        budget = Budget(Log(), limit_picousd=2 * MOST, owed_picousd=MOST + 1)
+        with pytest.raises(BudgetExceeded):
+            await budget.reserve(MOST)
+        budget.take_over(MOST + 1)
+        budget.settle(MOST + 1, None)
+        await budget.reserve(2 * MOST)
+
+    run(scenario())
+
+
+def test_room_is_given_in_the_order_in_which_it_was_asked_for() -> None:
+    async def scenario() -> list[int]:
+        budget = Budget(Log(), limit_picousd=10)
+        await budget.reserve(10)
+        served: list[int] = []
+
+        async def take(number: int, picousd: int) -> None:
+            await budget.reserve(picousd)
+            served.append(number)
+
+        tasks = [asyncio.create_task(take(i, size)) for i, size in enumerate((9, 1, 2))]
+        await asyncio.sleep(0)
+        budget.settle(5, None)  # room for the small ones, which came later
+        await asyncio.sleep(0.1)
+        assert served == []
+        budget.settle(5, None)
+        await asyncio.sleep(0.1)
+        assert served == [0, 1]
+        budget.settle(9, None)
+        await asyncio.wait(tasks)
+        return served
+
+    assert run(scenario()) == [0, 1, 2]
+
+
 def test_one_who_is_cancelled_while_waiting_for_room_costs_nothing() -> None:
     async def scenario() -> None:
         client = BudgetedClient(server, Budget(log, limit_picousd=MOST), lambda _model: PRICE)

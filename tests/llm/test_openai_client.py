@@ -20,14 +20,13 @@ from neuron_explainer.errors import (
     TimedOut,
     UsageError,
 )
+from neuron_explainer.llm.chat_body import ChatForm, read_completion, thinks_first
 from neuron_explainer.llm.messages import Completion, CompletionRequest, Message, Usage
 from neuron_explainer.llm.openai_client import (
     NO_KEY,
     OpenAIClient,
     address_of,
     read_api_key,
-    read_completion,
-    thinks_first,
 )
 from tests.llm.loopback import Loopback, Reply, answer, failure, loopback
 
@@ -92,7 +91,7 @@ def test_only_what_was_chosen_is_sent() -> None:
         ({"model": "o3-mini"}, {}),
         ({"model": "openai/gpt-5-nano"}, {}),
         ({"reasoning_effort": "low"}, {}),
-        ({}, {"is_reasoning": True}),
+        ({}, {"form": ChatForm(is_reasoning=True)}),
     ],
 )
 def test_a_reasoning_model_is_sent_no_sampling_and_the_limit_by_its_own_name(
@@ -109,7 +108,7 @@ def test_a_reasoning_model_is_sent_no_sampling_and_the_limit_by_its_own_name(
 
 def test_a_model_that_takes_no_system_message_is_told_by_the_user() -> None:
     with loopback(answer("hi")) as server:
-        ask(server, takes_system=False)
+        ask(server, form=ChatForm(takes_system=False))
     assert server.bodies[0]["messages"] == [
         {"role": "user", "content": "You are brief.\n\nSay “hi”."}
     ]
@@ -161,7 +160,7 @@ def test_a_reasoning_model_is_not_asked_for_logprobs() -> None:
 
 def test_who_says_otherwise_is_believed() -> None:
     with loopback(answer("{}")) as server:
-        ask(server, replace(CHOSEN, model="o1"), is_reasoning=False)
+        ask(server, replace(CHOSEN, model="o1"), form=ChatForm(is_reasoning=False))
     assert server.bodies[0]["logprobs"] is True
 
 

@@ -93,6 +93,11 @@ def test_costs_are_exact(price: Price) -> None:
     assert price.times(Decimal("0.5")).picousd(usage) * 2 == price.picousd(usage)
 
 
+def test_half_of_the_smallest_price_is_rounded_up() -> None:
+    price = Price(Decimal("0.000003"), Decimal("0.000001"), Decimal(4)).times(Decimal("0.5"))
+    assert price == Price(Decimal("0.000002"), Decimal("0.000001"), Decimal(2))
+
+
 def test_a_prompt_that_may_be_written_to_the_cache_costs_the_dearer_of_the_two() -> None:
     price = Price(Decimal(2), Decimal("0.2"), Decimal(10), cache_write=Decimal("2.5"))
     assert price.picousd(Usage(100, 40, 0)) == (60 * 2_500_000 + 40 * 200_000)
