@@ -62,6 +62,11 @@ class BlockPlan:
             places=torch.from_numpy(places).to(device),
         )
 
+    def expected_tokens(self) -> int:
+        """Tokens of both passes, but for a few blocks: those drawn, and a part of the others."""
+        n_drawn = int(self._table.lengths(self.fit_drawn).sum())
+        return n_drawn + (self._table.n_tokens - n_drawn) // self._shard.n_shards
+
     def n_tokens(self, item: WorkItem) -> int:
         return len(item.window_ids) * int(self._table.lengths(item.window_ids[:1])[0])
 

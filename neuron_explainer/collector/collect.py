@@ -104,7 +104,7 @@ class Collection:
         n_drawn = len(self.blocks.fit_drawn)
         source = self.source
         layers = {
-            layer: FitLayer(self.rows, source.n_units, n_drawn, source.device)
+            layer: FitLayer(self.rows, source.n_units(layer), n_drawn, source.device)
             for layer in cursor.group
         }
 
@@ -128,7 +128,7 @@ class Collection:
         n_random = len(self.blocks.random)
         source = self.source
         layers = {
-            layer: RecordLayer.empty(source.n_units, self.plan, n_random, source.device)
+            layer: RecordLayer.empty(source.n_units(layer), self.plan, n_random, source.device)
             if fitted is None
             else RecordLayer(fitted[layer], self.plan, n_random)
             for layer in cursor.group

@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from neuron_explainer.collector.moments import PowerSums
-from neuron_explainer.collector.plans import CollectPlan
+from neuron_explainer.collector.plans import BAND_QUANTILES, CollectPlan
 from neuron_explainer.collector.sampling import hash_windows
-from neuron_explainer.collector.strata import BAND_QUANTILES, Bands, band_boundaries
+from neuron_explainer.collector.strata import Bands, band_boundaries
+from neuron_explainer.collector.sums import sum_rows
 from neuron_explainer.collector.token_means import TokenRows, TokenSums
 from neuron_explainer.collector.top_k import (
     BestWindows,
@@ -84,7 +85,7 @@ class FitLayer:
     def draw(self, layer: int, block: Block, activations: Tensor, counted: Tensor | None) -> None:
         """A block of windows that were all drawn."""
         _, flat = _counted_only(block.tokens, activations, counted)
-        sums = flat.sum(0, dtype=torch.float64)  # (unit,)
+        sums = sum_rows(flat.float())  # (unit,)
         _require_finite(layer, activations, sums)
         self._drawn_sums += sums
         self._n_drawn_tokens += len(flat)
@@ -203,6 +204,7 @@ class RecordLayer:
             random_ids=random_ids,
             moments=torch.stack(self.moments.moments(), dim=1).cpu().numpy(),
             n_counted=self.moments.n_tokens.cpu().numpy(),
+            n_positive=self.moments.n_positive.cpu().numpy(),
         )
 
 

@@ -9,15 +9,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from neuron_explainer.collector.plans import CollectPlan
-from neuron_explainer.collector.strata import BAND_QUANTILES
+from neuron_explainer.collector.plans import BAND_QUANTILES, CollectPlan
 from neuron_explainer.errors import UsageError
 
 GB = 1e9
 FLOAT, KEY, SUM = 4, 8, 8
 """Bytes."""
-FORWARD_COPIES, FLOAT_COPIES = 4, 2
-"""Copies of a block's activations that a forward pass holds, and its reduction in float32."""
+FORWARD_COPIES, FLOAT_COPIES = 5, 2
+"""Copies of a block's activations that a forward pass holds, of the whole layer, and its reduction
+in float32, of the units that are kept."""
 SLACK_COPIES, MAX_SLACK_BYTES = 8, 100e6
 """What the allocator keeps of memory that was given back: so many copies, up to this much."""
 MARGIN = 0.05
@@ -62,9 +62,10 @@ class MemoryPlan:
 class Shape:
     """The sizes that memory depends on."""
 
-    n_layers: int
-    n_units: int
-    """A layer."""
+    n_units: tuple[int, ...]
+    """That are kept, of each layer."""
+    n_a_layer: int
+    """That a layer of the model has: a forward pass makes them all."""
     n_rows: int
     """Tokens with a mean of their own, and the shared row."""
     n_drawn: int
@@ -80,8 +81,8 @@ def plan_memory(
 
     used_bytes: of the process before it starts. UsageError when one layer does not fit.
     """
-    for n_layers in range(shape.n_layers, 0, -1):
-        n_groups = -(-shape.n_layers // n_layers)
+    for n_layers in range(len(shape.n_units), 0, -1):
+        n_groups = -(-len(shape.n_units) // n_layers)
         before = Part("program and model", used_bytes)
         found = max(
             (
@@ -102,35 +103,42 @@ def plan_memory(
 
 def _peaks(shape: Shape, plan: CollectPlan, n_layers: int) -> Iterator[tuple[Part, ...]]:
     """What is held in either pass, while a block is read and while a layer is written."""
-    copy = plan.block_size * plan.n_ctx * shape.n_units  # elements
-    forward = FORWARD_COPIES * shape.activation_bytes * copy + FLOAT_COPIES * FLOAT * copy
-    slack = min(SLACK_COPIES * FLOAT * copy, MAX_SLACK_BYTES)
-    reading = Part("reading a block", forward + slack)
-    fit_layer, fit_writing = _fit_layer(shape)
-    record_layer, record_writing = _record_layer(shape, plan)
-    for layer, writing in ((fit_layer, fit_writing), (record_layer, record_writing)):
-        state = tuple(Part(part.name, n_layers * part.size_bytes) for part in layer)
+    n_units = _most_together(shape.n_units, n_layers)
+    largest = max(shape.n_units)
+    n_positions = plan.block_size * plan.n_ctx
+    forward = FORWARD_COPIES * shape.activation_bytes * n_positions * shape.n_a_layer
+    reduction = FLOAT_COPIES * FLOAT * n_positions * largest
+    slack = min(SLACK_COPIES * FLOAT * n_positions * shape.n_a_layer, MAX_SLACK_BYTES)
+    reading = Part("reading a block", forward + reduction + slack)
+    for parts_of in (_fit_parts, _record_parts):
+        state, _ = parts_of(shape, plan, n_units)
+        _, writing = parts_of(shape, plan, largest)
         yield (*state, reading)
         yield (*state, Part("writing a layer", writing + slack))
 
 
-def _fit_layer(shape: Shape) -> tuple[tuple[Part, ...], float]:
-    """What one layer holds, and what writing it takes."""
-    sums = SUM * shape.n_rows * shape.n_units
-    drawn = FLOAT * shape.n_drawn * shape.n_units
+def _most_together(n_units: tuple[int, ...], n_layers: int) -> int:
+    """Units of the largest group of neighbours: where a group begins depends on what was done."""
+    return max(sum(n_units[i : i + n_layers]) for i in range(len(n_units) - n_layers + 1))
+
+
+def _fit_parts(shape: Shape, _plan: CollectPlan, n_units: int) -> tuple[tuple[Part, ...], float]:
+    """What so many units hold, and what writing them takes, were they one layer."""
+    sums = SUM * shape.n_rows * n_units
+    drawn = FLOAT * shape.n_drawn * n_units
     # The means are divided, rounded and turned around; the maxima are sorted.
     return (Part("token sums", sums), Part("window maxima", drawn)), max(1.5 * sums, 4 * drawn)
 
 
-def _record_layer(shape: Shape, plan: CollectPlan) -> tuple[tuple[Part, ...], float]:
+def _record_parts(_shape: Shape, plan: CollectPlan, n_units: int) -> tuple[tuple[Part, ...], float]:
     window = KEY + FLOAT * plan.n_ctx
-    top = shape.n_units * plan.top_k * window
-    bands = shape.n_units * (len(BAND_QUANTILES) + 1) * plan.n_a_band * window
-    random = shape.n_units * plan.n_random * FLOAT * plan.n_ctx
+    top = n_units * plan.top_k * window
+    bands = n_units * (len(BAND_QUANTILES) + 1) * plan.n_a_band * window
+    random = n_units * plan.n_random * FLOAT * plan.n_ctx
     parts = (
         Part("top windows", top),
         Part("bands", bands),
         Part("random windows", random),
-        Part("moments", shape.n_units * 4 * SUM),
+        Part("moments", n_units * 5 * SUM),
     )
     return parts, 2 * (top + bands) + random  # the rows are sorted and rounded

@@ -1,8 +1,8 @@
-"""Mean and central moments of every unit of a layer, from power sums.
+"""Mean and central moments of every unit of a layer, from power sums; how often it is positive.
 
 Sums of (x − c)^p, p = 1..4, about a centre c near the mean, so that nothing cancels. The powers of
-a tile are taken in float32, in buffers that are used again; sums of 64 tokens are float32 products
-with a row of ones, and all further ones float64.
+a tile are taken in float32, in buffers that are used again; sums of 64 tokens are float32, and all
+further ones float64, in an order that depends on the number of tokens alone.
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from neuron_explainer.collector.sums import ROWS_A_SUM, add_in_turn, sum_groups
+
 TILE_ELEMENTS = 1 << 20
-ROWS_A_SUM = 64
 
 
 class UnitMoments(NamedTuple):
@@ -34,9 +35,14 @@ class PowerSums:
         self._centre = centre.float()
         self._sums = torch.zeros(4, len(centre), dtype=torch.float64, device=device)
         self.n_tokens = torch.zeros(1, dtype=torch.int64, device=device)
+        self.n_positive = torch.zeros(len(centre), dtype=torch.int64, device=device)  # (unit,)
 
     def tensors(self) -> dict[str, Tensor]:
-        return {"power_sums": self._sums, "n_tokens": self.n_tokens}
+        return {
+            "power_sums": self._sums,
+            "n_tokens": self.n_tokens,
+            "n_positive": self.n_positive,
+        }
 
     def add(self, activations: Tensor) -> Tensor:
         """activations: (token, unit) -> the sums so far, (power, unit)."""
@@ -44,7 +50,8 @@ class PowerSums:
         n_rows = max(1, TILE_ELEMENTS // n_units // ROWS_A_SUM) * ROWS_A_SUM
         buffers = _Buffers.of(min(n_rows, n_tokens), n_units, activations.device)
         for tile in activations.split(n_rows):
-            buffers.add_powers(tile, self._centre, self._sums)
+            self.n_positive += buffers.count_positive(tile)
+            add_in_turn(self._sums, buffers.sum_powers(tile, self._centre))
         self.n_tokens += n_tokens
         return self._sums
 
@@ -52,6 +59,7 @@ class PowerSums:
         """Adds the sums over other tokens, about the same centre."""
         self._sums += other._sums
         self.n_tokens += other.n_tokens
+        self.n_positive += other.n_positive
 
     def moments(self) -> UnitMoments:
         m1, m2, m3, m4 = self._sums / self.n_tokens.clamp_min(1)  # about the centre
@@ -79,24 +87,19 @@ class _Buffers(NamedTuple):
             _kept[key] = cls(*(torch.empty(n_rows, n_units, device=device) for _ in range(2)))
         return _kept[key]
 
-    def add_powers(self, tile: Tensor, centre: Tensor, sums: Tensor) -> None:
-        """tile: (row, unit); adds the sums of (tile − centre)^p over its rows to (power, unit)."""
+    def count_positive(self, tile: Tensor) -> Tensor:
+        """tile: (row, unit) -> rows above 0, (unit,) int64; whole numbers are exact in float32."""
+        is_positive = torch.gt(tile, 0, out=self.first[: len(tile)])
+        return sum_groups(is_positive).sum(0).long()
+
+    def sum_powers(self, tile: Tensor, centre: Tensor) -> Tensor:
+        """tile: (row, unit) -> sums of (tile − centre)^p over groups of rows, (group, 4, unit)."""
         first, square = (buffer[: len(tile)] for buffer in self)
         first.copy_(tile).sub_(centre)
         torch.mul(first, first, out=square)
-        sums[0] += _sum_rows(first)
-        sums[1] += _sum_rows(square)
-        sums[2] += _sum_rows(first.mul_(square))
-        sums[3] += _sum_rows(square.mul_(square))
-
-
-def _sum_rows(rows: Tensor) -> Tensor:
-    """(row, unit) float32 -> (unit,) float64: a product with ones, ROWS_A_SUM rows at a time."""
-    n_whole = len(rows) // ROWS_A_SUM * ROWS_A_SUM
-    groups = rows[:n_whole].unflatten(0, (-1, ROWS_A_SUM))  # (group, row, unit)
-    ones = rows.new_ones(1, 1, ROWS_A_SUM).expand(len(groups), -1, -1)
-    sums = torch.bmm(ones, groups).sum((0, 1), dtype=torch.float64)
-    return sums + rows[n_whole:].sum(0)
+        sums = [sum_groups(first), sum_groups(square)]
+        sums += [sum_groups(first.mul_(square)), sum_groups(square.mul_(square))]
+        return torch.stack(sums, dim=1)
 
 
 _kept: dict[tuple[int, int, torch.device], _Buffers] = {}

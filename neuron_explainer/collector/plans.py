@@ -7,6 +7,9 @@ from enum import StrEnum
 
 MIN_INTERVAL_S = 20.0
 """Between two checkpoints."""
+BAND_QUANTILES = (0.5, 0.9, 0.99, 0.999)
+"""Of the per-window maximum, where the bands begin; those of the published
+random_sample_by_quantile."""
 
 
 class Cut(StrEnum):

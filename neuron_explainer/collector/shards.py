@@ -31,12 +31,8 @@ from neuron_explainer.collector.plans import CollectPlan, Shard
 from neuron_explainer.collector.token_means import Coverage, TokenRows
 from neuron_explainer.errors import StoreError
 from neuron_explainer.stores import atomic
-from neuron_explainer.stores.neuron_store import (
-    StoreManifest,
-    StoreWriter,
-    manifest_from,
-    read_coverage,
-)
+from neuron_explainer.stores.neuron_store import StoreWriter, read_coverage
+from neuron_explainer.stores.store_manifest import StoreManifest, manifest_from
 from neuron_explainer.stores.windows import WindowTable
 
 CPU = torch.device("cpu")
@@ -106,13 +102,16 @@ def merge_shards(
     n_vocabulary = int(max(token_ids, default=0)) + 1
     rows = TokenRows(Coverage(token_ids, manifest.coverage), n_vocabulary, CPU)
 
+    def n_units(layer: int) -> int:
+        return len(manifest.units.of_layer(layer))
+
     def read_fit(number: int, layer: int) -> FitLayer:
-        state = FitLayer(rows, manifest.n_units, len(blocks.fit_drawn), CPU)
+        state = FitLayer(rows, n_units(layer), len(blocks.fit_drawn), CPU)
         load_tensors(_state(folders[number], layer, "fit"), state.tensors())
         return state
 
     def read_record(number: int, layer: int) -> RecordLayer:
-        state = RecordLayer.empty(manifest.n_units, plan, len(blocks.random), CPU)
+        state = RecordLayer.empty(n_units(layer), plan, len(blocks.random), CPU)
         load_tensors(_state(folders[number], layer, "record"), state.tensors())
         return state
 

@@ -14,10 +14,9 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
+from neuron_explainer.collector.plans import BAND_QUANTILES
 from neuron_explainer.collector.top_k import BestWindows, Entries, Rows
 
-BAND_QUANTILES = (0.5, 0.9, 0.99, 0.999)
-"""Those of the published random_sample_by_quantile."""
 N_COMMON = 2
 """The lowest bands, which hold nine windows in ten."""
 

@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
+from neuron_explainer.collector.sums import add_in_turn
+
 BYTES_A_SUM = 8
 
 
@@ -107,5 +109,7 @@ class TokenSums:
     def means(self) -> Tensor:
         """(row, unit) float32; the mean over all tokens where a row never occurred."""
         counts = self.counts.unsqueeze(1)  # (row, 1)
-        overall = self.sums.sum(0) / self.counts.sum().clamp_min(1)  # (unit,)
+        total = torch.zeros_like(self.sums[0])  # (unit,)
+        add_in_turn(total, self.sums)
+        overall = total / self.counts.sum().clamp_min(1)  # (unit,)
         return torch.where(counts > 0, self.sums / counts.clamp_min(1), overall).float()

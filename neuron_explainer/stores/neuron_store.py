@@ -9,15 +9,15 @@
     layer_007/records.safetensors  LayerRecords, unit first; for rows with positions that do not
                                    count, one bit each: top_left_out, band_left_out, random_left_out
 
-Unit-major tensors, memory-mapped: one unit is a handful of contiguous slices.
+Unit-major tensors, memory-mapped: one unit is a handful of contiguous slices. Where units were
+chosen, a layer's tensors hold these alone, in the order of their numbers.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import ItemsView, Iterator, Mapping, Sequence
+from collections.abc import Container, ItemsView, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -37,64 +37,19 @@ from neuron_explainer.records.neuron import (
     Stratum,
 )
 from neuron_explainer.stores import atomic
-from neuron_explainer.stores.record_source import Facts
+from neuron_explainer.stores.store_manifest import (
+    MANIFEST,
+    StoreManifest,
+    damaged,
+    read_manifest,
+    write_manifest,
+)
 from neuron_explainer.stores.windows import WindowTable
 
-FORMAT_VERSION = 2
-MANIFEST = "store.json"
+RECORDS = "records.safetensors"
 SHARED = ("random_ids", "counts", "n_counted")
 """Tensors of a layer that all its units share."""
 Value = TypeVar("Value")
-
-
-@dataclass(frozen=True, slots=True)
-class StoreManifest:
-    """What a store holds and how it was made."""
-
-    fingerprint: str
-    """Of the choices that made it; the same fingerprint, the same store."""
-    subject: str
-    site: str
-    layers: tuple[int, ...]
-    n_units: int
-    """Units a layer."""
-    n_ctx: int
-    """Longest window, in tokens."""
-    corpus: str
-    corpus_hash: str
-    n_documents: int
-    n_duplicates: int
-    """Exact duplicate documents that were left out."""
-    n_near_duplicates: int
-    """Windows left out because most of their text had come before."""
-    n_windows: int
-    n_tokens: int
-    n_record_tokens: int
-    """Tokens of the record documents; the others are fit text."""
-    coverage: float
-    """Share of the fit text's tokens that have a token mean of their own."""
-    format_version: int = FORMAT_VERSION
-
-    def size(self) -> str:
-        """`4 layers of 3,072 neurons each`"""
-        return f"{len(self.layers)} layers of {self.n_units:,} neurons each"
-
-    def facts(self) -> Facts:
-        """What a page tells of it."""
-        return (
-            (
-                "Text",
-                f"{self.corpus}: {self.n_tokens:,} tokens in {self.n_windows:,} windows of at most "
-                f"{self.n_ctx}, {self.n_documents:,} documents ({self.n_duplicates:,} duplicates "
-                f"and {self.n_near_duplicates:,} near-duplicate windows left out)",
-            ),
-            (
-                "Fit / record",
-                f"{self.n_tokens - self.n_record_tokens:,} tokens to fit on, "
-                f"{self.n_record_tokens:,} to explain and score on; no document is in both",
-            ),
-            ("Token means", f"cover {self.coverage:.1%} of the fit text"),
-        )
 
 
 class LayerRecords(NamedTuple):
@@ -123,6 +78,8 @@ class LayerRecords(NamedTuple):
     """(unit, 4): mean, variance, third and fourth central moment."""
     n_counted: NDArray[np.int64]
     """(1,) tokens that the moments are over."""
+    n_positive: NDArray[np.int64]
+    """(unit,) of these, tokens on which the unit is above 0; older stores do not have it."""
 
 
 class StoreWriter:
@@ -159,11 +116,10 @@ class StoreWriter:
             if is_left_out.any():
                 tensors[f"{name}_rows"] = np.where(is_left_out, rows.dtype.type(0), rows)
                 tensors[f"{name}_left_out"] = np.packbits(is_left_out, axis=-1)
-        _save(_layer_folder(self.folder, layer) / "records.safetensors", tensors)
+        _save(_layer_folder(self.folder, layer) / RECORDS, tensors)
 
     def finish(self, manifest: StoreManifest) -> None:
-        text = json.dumps(asdict(manifest), indent=1, ensure_ascii=False)
-        atomic.write_text(self.folder / MANIFEST, text + "\n")
+        write_manifest(self.folder, manifest)
 
 
 class NeuronStore:
@@ -172,18 +128,17 @@ class NeuronStore:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.manifest = read_manifest(folder)
+        self.units = self.manifest.units
         self.windows = WindowTable(folder / "windows")
         self._open_files: dict[Path, Any] = {}
 
     def neuron_ids(self) -> Iterator[NeuronId]:
-        """Every unit, layer by layer."""
-        for layer in self.manifest.layers:
-            for unit in range(self.manifest.n_units):
-                yield NeuronId(layer, unit)
+        """Every unit that was collected, layer by layer."""
+        yield from self.units
 
     def read_neuron(self, neuron_id: NeuronId) -> NeuronRecord:
         """All that was recorded of one unit; UnitNotFound when it is not in the store."""
-        unit = self._read_unit(neuron_id, "records.safetensors")
+        unit = self._read_unit(neuron_id, RECORDS)
         with self._sound(neuron_id):
             taken = {*unit["top_ids"].tolist(), *unit["band_ids"].flatten().tolist()}
             return NeuronRecord(
@@ -192,7 +147,14 @@ class NeuronStore:
                 strata=self._strata(unit),
                 random=self._records(unit["random_ids"], _rows(unit, "random"), skip=taken),
                 moments=_moments(int(unit["n_counted"][0]), unit["moments"]),
+                density=_density(unit.get("n_positive"), int(unit["n_counted"][0])),
             )
+
+    def read_density(self, neuron_id: NeuronId) -> float | None:
+        """`NeuronRecord.density` without the rest of the record."""
+        unit = self._read_unit(neuron_id, RECORDS, ("n_counted", "n_positive"))
+        with self._sound(neuron_id):
+            return _density(unit.get("n_positive"), int(unit["n_counted"][0]))
 
     def read_token_lookup(self, neuron_id: NeuronId) -> TokenLookupTable:
         """The unit's mean activation by token, fitted on the fit documents alone."""
@@ -205,6 +167,19 @@ class NeuronStore:
                 default=means[-1],
             )
 
+    def read_token_means(self, layer: int, units: Sequence[int]) -> NDArray[np.float32]:
+        """(unit, vocabulary) what the token lookup tables of a layer's units say of every token."""
+        ids = read_coverage(self.folder)
+        means = np.empty((len(units), len(self.vocabulary)), dtype=np.float32)
+        for i, unit in enumerate(units):
+            neuron_id = NeuronId(layer, unit)
+            tensors = self._read_unit(neuron_id, "means.safetensors", ("token_means",))
+            with self._sound(neuron_id):
+                row = tensors["token_means"]  # (row + 1,)
+                means[i] = row[-1]
+                means[i, ids] = row[:-1]
+        return means
+
     @cached_property
     def vocabulary(self) -> tuple[str, ...]:
         """Display string of each token id."""
@@ -212,26 +187,30 @@ class NeuronStore:
         try:
             return tuple(json.loads(path.read_text(encoding="utf-8")))
         except (OSError, ValueError) as error:
-            raise _damaged(path) from error
+            raise damaged(path) from error
 
     @cached_property
     def _column_of(self) -> dict[str, int]:
         ids = read_coverage(self.folder).tolist()
         return {self.vocabulary[token_id]: column for column, token_id in enumerate(ids)}
 
-    def _read_unit(self, neuron_id: NeuronId, name: str) -> dict[str, NDArray[Any]]:
-        self._require(neuron_id)
+    def _read_unit(
+        self, neuron_id: NeuronId, name: str, wanted: Container[str] | None = None
+    ) -> dict[str, NDArray[Any]]:
+        """The unit's part of each tensor of a file, or of those wanted that it has."""
+        row = self._row_of(neuron_id)
         path = _layer_folder(self.folder, neuron_id.layer_index) / name
-        file, unit = self._file(path), neuron_id.neuron_index
+        file = self._file(path)
         try:
             return {
                 key: file.get_tensor(key)
                 if key in SHARED
-                else file.get_slice(key)[unit : unit + 1][0]
+                else file.get_slice(key)[row : row + 1][0]
                 for key in file.keys()  # noqa: SIM118 - not a mapping
+                if wanted is None or key in wanted
             }
         except SafetensorError as error:
-            raise _damaged(path) from error
+            raise damaged(path) from error
 
     @contextmanager
     def _sound(self, neuron_id: NeuronId) -> Iterator[None]:
@@ -244,22 +223,30 @@ class NeuronStore:
                 "run `collect --fresh` with the same choices"
             ) from error
 
-    def _require(self, neuron_id: NeuronId) -> None:
-        layers, n_units = self.manifest.layers, self.manifest.n_units
-        if neuron_id.layer_index not in layers:
+    def _row_of(self, neuron_id: NeuronId) -> int:
+        """In the layer's tensors; UnitNotFound says what there is instead."""
+        row = self.units.row_of(neuron_id)
+        if row is not None:
+            return row
+        n_a_layer, layers = self.units.n_a_layer, self.units.layers
+        if neuron_id.neuron_index >= n_a_layer:
+            raise UnitNotFound(f"no neuron {neuron_id}: a layer has neurons 0..{n_a_layer - 1}")
+        if self.units.chosen is not None:
             raise UnitNotFound(
-                f"layer {neuron_id.layer_index} is not in {self.folder} "
-                f"(it has {', '.join(map(str, layers))}); run `collect` with --layers"
+                f"neuron {neuron_id} was not collected; the collection in {self.folder} holds "
+                f"{self.units.sentence()}"
             )
-        if neuron_id.neuron_index >= n_units:
-            raise UnitNotFound(f"no neuron {neuron_id}: a layer has neurons 0..{n_units - 1}")
+        raise UnitNotFound(
+            f"layer {neuron_id.layer_index} is not in {self.folder} "
+            f"(it has {', '.join(map(str, layers))}); run `collect` with --layers"
+        )
 
     def _file(self, path: Path) -> Any:
         if path not in self._open_files:
             try:
                 self._open_files[path] = safe_open(path, framework="numpy")
             except (OSError, SafetensorError) as error:
-                raise _damaged(path) from error
+                raise damaged(path) from error
         return self._open_files[path]
 
     def _records(
@@ -314,23 +301,6 @@ class _Columns(Mapping[str, Value]):
         return dict(zip(self._column_of, self._values, strict=False)).items()
 
 
-def holds_store(folder: Path) -> bool:
-    """Whether a collection in this folder was finished."""
-    return (folder / MANIFEST).exists()
-
-
-def read_manifest(folder: Path) -> StoreManifest:
-    """StoreError when the folder holds no finished store."""
-    path = folder / MANIFEST
-    try:
-        manifest = manifest_from(json.loads(path.read_text(encoding="utf-8")))
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise StoreError(f"no collection in {folder.parent}; run `collect` first") from error
-    except (ValueError, TypeError, KeyError) as error:
-        raise _damaged(path) from error
-    return manifest
-
-
 def read_coverage(folder: Path) -> NDArray[np.int64]:
     """(row,) the token ids that have a mean of their own."""
     path = folder / "token_means.safetensors"
@@ -338,22 +308,8 @@ def read_coverage(folder: Path) -> NDArray[np.int64]:
         with safe_open(path, framework="numpy") as file:
             token_ids: NDArray[np.int64] = file.get_tensor("ids")
     except (OSError, SafetensorError) as error:
-        raise _damaged(path) from error
+        raise damaged(path) from error
     return token_ids
-
-
-def manifest_from(raw: Mapping[str, Any]) -> StoreManifest:
-    """What `asdict` gave, after JSON; TypeError or KeyError when it is something else."""
-    if raw["format_version"] != FORMAT_VERSION:
-        raise StoreError(
-            f"the store has format {raw['format_version']}, this program reads {FORMAT_VERSION}; "
-            "run `collect --fresh`"
-        )
-    for field in fields(StoreManifest):
-        kind = {"str": str, "int": int, "float": int | float}.get(str(field.type), list)
-        if not isinstance(raw[field.name], kind):
-            raise TypeError(field.name)
-    return StoreManifest(**{**raw, "layers": tuple(map(int, raw["layers"]))})
 
 
 def _save(path: Path, tensors: Mapping[str, NDArray[Any]]) -> None:
@@ -390,9 +346,10 @@ def _moments(n_tokens: int, values: NDArray[np.float64]) -> Moments:
     )
 
 
+def _density(n_positive: Any, n_counted: int) -> float | None:
+    """n_positive: a number of numpy's; None: the store is of before it was counted."""
+    return None if n_positive is None or n_counted == 0 else int(n_positive) / n_counted
+
+
 def _layer_folder(folder: Path, layer: int) -> Path:
     return folder / f"layer_{layer:03d}"
-
-
-def _damaged(path: Path) -> StoreError:
-    return StoreError(f"{path} is missing or damaged; run `collect --fresh` with the same choices")

@@ -99,7 +99,7 @@ def load_weights(
         )
     model: PreTrainedModel = loaded[0]
     report: Mapping[str, Any] = loaded[1]
-    _require_all_weights(name, report)
+    require_all_weights(name, report)
     unused = sorted(report["unexpected_keys"])
     if unused:
         logger.warning("%s: %d weights are not used, such as %s", name, len(unused), unused[0])
@@ -109,8 +109,11 @@ def load_weights(
 
 
 @contextmanager
-def loading(name: str) -> Iterator[None]:
-    """SubjectError for whatever the files of a model make transformers and tokenizers raise."""
+def loading(name: str, kind: str = "a causal language model") -> Iterator[None]:
+    """SubjectError for whatever the files of a model make transformers and tokenizers raise.
+
+    kind: what the files should be of.
+    """
     is_path = "/" in name and name.startswith((".", "/", "~"))
     if is_path and not Path(name).expanduser().is_dir():
         raise SubjectError(f"no model folder at {name}")
@@ -122,7 +125,7 @@ def loading(name: str) -> Iterator[None]:
     except Exception as error:  # an unknown tokenizer raises no more than Exception itself
         raise SubjectError(
             f"cannot load model {name!r}: {_reason(error)}; give a hub id, or a folder "
-            "with config.json, tokenizer.json and safetensors of a causal language model"
+            f"with config.json, tokenizer.json and safetensors of {kind}"
         ) from error
 
 
@@ -140,7 +143,7 @@ def _require_room(
         )
 
 
-def _require_all_weights(name: str, report: Mapping[str, Any]) -> None:
+def require_all_weights(name: str, report: Mapping[str, Any]) -> None:
     """SubjectError when a weight is missing or misshapen: the loader then draws it at random."""
     for key, found, expected in sorted(report["mismatched_keys"]):
         raise SubjectError(

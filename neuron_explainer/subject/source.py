@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 import torch
@@ -30,9 +30,8 @@ class ActivationSource(Protocol):
     def layers(self) -> Sequence[int]:
         """The layers that can be read, ascending."""
 
-    @property
-    def n_units(self) -> int:
-        """Units a layer."""
+    def n_units(self, layer: int) -> int:
+        """Units of a layer that are read."""
 
     @property
     def device(self) -> torch.device:
@@ -71,7 +70,7 @@ class SubjectSource:
                 f"layer {self.layers[-1]} is not in {subject.name}, which has layers "
                 f"0..{subject.n_layers - 1}"
             )
-        self.n_units = subject.d_mlp
+        self._n_units = subject.d_mlp
         self.device = subject.device
         self._model = subject.model.base_model
         self._modules = {layer: subject.site_module(layer) for layer in self.layers}
@@ -81,6 +80,9 @@ class SubjectSource:
         }
         self._skip_first = skip_first
         self._max_norm_ratio = max_norm_ratio
+
+    def n_units(self, _layer: int) -> int:
+        return self._n_units
 
     @torch.inference_mode()
     def read(self, tokens: Tensor, layers: Sequence[int], receive: Receive) -> None:
@@ -112,3 +114,26 @@ class SubjectSource:
             return None
         is_after = torch.arange(n_seq, device=self.device) >= self._skip_first  # (seq,)
         return is_after.expand(n_windows, n_seq)
+
+
+class ChosenUnits:
+    """Some units of another source; its layers without any are not read."""
+
+    def __init__(self, source: ActivationSource, chosen: Mapping[int, Sequence[int]]) -> None:
+        """chosen: by layer, the numbers of its units, in the order they are handed on."""
+        self.site = source.site
+        self.layers = sorted(chosen)
+        self.device = source.device
+        self._source = source
+        self._columns = {
+            layer: torch.tensor(units, device=source.device) for layer, units in chosen.items()
+        }
+
+    def n_units(self, layer: int) -> int:
+        return len(self._columns[layer])
+
+    def read(self, tokens: Tensor, layers: Sequence[int], receive: Receive) -> None:
+        def receive_chosen(layer: int, activations: Tensor, counted: Tensor | None) -> None:
+            receive(layer, activations.index_select(2, self._columns[layer]), counted)
+
+        self._source.read(tokens, layers, receive_chosen)

@@ -91,3 +91,16 @@ def test_places_are_those_among_the_drawn_windows(folder: Path) -> None:
             if item.is_drawn or drawn is blocks.random:
                 found.update((window_id, place) for window_id, place in pairs if place >= 0)
         assert found == {window_id: place for place, window_id in enumerate(drawn.tolist())}
+
+
+@pytest.mark.parametrize("n_shards", [1, 2, 5])
+def test_the_tokens_to_read_are_known_beforehand_but_for_a_few_blocks(
+    folder: Path, n_shards: int
+) -> None:
+    table = WindowTable(folder)
+    for number in range(1, n_shards + 1):
+        blocks = BlockPlan(table, PLAN, Shard(number, n_shards))
+        items = [*blocks.fit(), *blocks.record()]
+        n_read = sum(blocks.n_tokens(item) for item in items)
+        slack = 0 if n_shards == 1 else 4 * PLAN.block_size * PLAN.n_ctx
+        assert abs(n_read - blocks.expected_tokens()) <= slack

@@ -12,9 +12,8 @@ import torch
 from torch import Tensor
 
 from neuron_explainer.collector.moments import PowerSums
-from neuron_explainer.collector.plans import CollectPlan
+from neuron_explainer.collector.plans import BAND_QUANTILES, CollectPlan
 from neuron_explainer.collector.sampling import hash_windows
-from neuron_explainer.collector.strata import BAND_QUANTILES
 from neuron_explainer.errors import SubjectError
 from neuron_explainer.records.neuron import NeuronId
 from neuron_explainer.stores.windows import FIT, RECORD, WindowTable
@@ -54,7 +53,7 @@ def scripted(tmp_path_factory, tokenizer):
 def test_top_is_that_of_a_full_sort_with_ties_to_the_earlier_window(scripted) -> None:
     source, store = scripted
     for layer, windows in window_activations(source, store.windows, RECORD).items():
-        for unit in range(source.n_units):
+        for unit in range(source.n_units(layer)):
             ranked = sorted(windows, key=lambda i: (-windows[i][:, unit].max().item(), i))
             top = store.read_neuron(NeuronId(layer, unit)).top
             expected = [windows[i][:, unit].half().tolist() for i in ranked[: PLAN.top_k]]
@@ -68,7 +67,7 @@ def test_bands_hold_the_smallest_hashes_and_exact_populations(scripted) -> None:
     fit_ids = torch.tensor(sorted(fit[0]))
     drawn = fit_ids[hash_windows(fit_ids, PLAN.seed, "drawn").argsort()[: PLAN.n_boundary_windows]]
     for layer in source.layers:
-        for unit in range(source.n_units):
+        for unit in range(source.n_units(layer)):
             maxima = sorted(fit[layer][i][:, unit].max().item() for i in drawn.tolist())
             edges = [maxima[int(np.ceil(q * len(maxima))) - 1] for q in BAND_QUANTILES]
             ranked = sorted(
@@ -90,7 +89,7 @@ def test_bands_hold_the_smallest_hashes_and_exact_populations(scripted) -> None:
 def test_random_windows_are_shared_and_never_repeat_a_top_or_band_window(scripted) -> None:
     source, store = scripted
     for layer in source.layers:
-        for unit in range(source.n_units):
+        for unit in range(source.n_units(layer)):
             neuron = store.read_neuron(NeuronId(layer, unit))
             banded = [r for s in neuron.strata for r in s.records]
             assert not set(neuron.random) & {*neuron.top, *banded}
@@ -102,7 +101,7 @@ def test_token_means_are_those_of_the_fit_text(scripted, tokenizer) -> None:
     for layer, windows in window_activations(source, store.windows, FIT).items():
         tokens = torch.cat([torch.from_numpy(store.windows.tokens(i)) for i in sorted(windows)])
         acts = torch.cat([windows[i] for i in sorted(windows)]).double()
-        for unit in range(source.n_units):
+        for unit in range(source.n_units(layer)):
             table = store.read_token_lookup(NeuronId(layer, unit))
             assert table.default == pytest.approx(acts[:, unit].mean().item(), abs=1e-6)
             for token in tokens.unique().tolist():
@@ -121,7 +120,7 @@ def test_tokens_beyond_the_budget_share_one_mean(tmp_path, tokenizer) -> None:
     acts = torch.cat([windows[i] for i in sorted(windows)]).double()
     frequent = tokens.bincount(minlength=N_VOCABULARY).argsort(descending=True, stable=True)[:5]
     shared = ~torch.isin(tokens, frequent)
-    for unit in range(source.n_units):
+    for unit in range(source.n_units(0)):
         table = store.read_token_lookup(NeuronId(0, unit))
         assert set(table.mean_by_token) == {tokenizer.display[t] for t in frequent.tolist()}
         assert table.default == pytest.approx(acts[shared, unit].mean().item(), abs=1e-6)
@@ -132,9 +131,11 @@ def test_moments_are_those_of_numpy_in_float64(scripted) -> None:
     source, store = scripted
     for layer, windows in window_activations(source, store.windows, RECORD).items():
         acts = torch.cat(list(windows.values())).double().numpy()
-        for unit in range(source.n_units):
-            moments = store.read_neuron(NeuronId(layer, unit)).moments
+        for unit in range(source.n_units(layer)):
+            record = store.read_neuron(NeuronId(layer, unit))
+            moments = record.moments
             x = acts[:, unit]
+            assert record.density == (x > 0).mean()
             z = (x - x.mean()) / x.std()
             assert moments.n_tokens == len(x)
             assert moments.mean == pytest.approx(x.mean(), rel=1e-6, abs=1e-6)

@@ -95,8 +95,10 @@ def test_means_and_moments_are_over_positions_that_count(store, tokenizer) -> No
     for unit in range(4):
         neuron_id = NeuronId(1, unit)
         values = torch.stack(recorded)[:, unit].double()
-        moments = store.read_neuron(neuron_id).moments
+        record = store.read_neuron(neuron_id)
+        moments = record.moments
         assert moments.n_tokens == len(values)
+        assert record.density == (values > 0).double().mean().item()
         assert moments.mean == pytest.approx(values.mean().item(), rel=1e-5, abs=1e-6)
         table = store.read_token_lookup(neuron_id)
         for token in {token for token, _ in fit}:
