@@ -1,149 +1,132 @@
 """Rescore: explanations that are there, and new ones, on the same held-out windows, side by side.
 
-1. The explanations of a run's method are kept, and scored with the simulator that is named.
+1. The explanations are kept, of a run, of the published dataset or of a list, and scored with the
+   simulator that is named.
 2. With another explainer named, new ones are made, and scored with the same simulator.
-3. The two are compared unit by unit: new against kept; without an explainer, the kept ones as they
-   score now against how they scored before.
+3. They are compared unit by unit: new against kept, and the kept ones as they score now against how
+   they scored before.
 
 Every step is a method of its own in the results: nothing that was there is changed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from neuron_explainer.errors import CannotExplain, StoreError, UsageError
-from neuron_explainer.pipeline.comparison import PairedScores
+from neuron_explainer.errors import UsageError
 from neuron_explainer.pipeline.events import Listener, Noted, ReportWritten
-from neuron_explainer.pipeline.explain import Method, explain, explain_baseline
+from neuron_explainer.pipeline.explain import Method, explain
 from neuron_explainer.pipeline.folder import RunFolder
-from neuron_explainer.pipeline.methods import check_method, simulator_name
-from neuron_explainer.pipeline.opening import OpenMethod, make_lookup, open_method
+from neuron_explainer.pipeline.kept import KEPT_FROM, Kept, KeptExplainer
+from neuron_explainer.pipeline.methods import (
+    SCORERS,
+    check_method,
+    explainer_name,
+    simulator_name,
+)
+from neuron_explainer.pipeline.model_checks import check_models
+from neuron_explainer.pipeline.opening import OpenMethod, open_method
+from neuron_explainer.pipeline.patterns import find_patterns
 from neuron_explainer.pipeline.progress import ProgressFile
+from neuron_explainer.pipeline.record_units import check_token_means
+from neuron_explainer.pipeline.records import read_subject_choices
+from neuron_explainer.pipeline.rescore_source import RescoreSource, Rescoring, open_rescoring
 from neuron_explainer.pipeline.run import report
-from neuron_explainer.pipeline.spec import TOKEN_LOOKUP, RunSpec, choose_neurons
-from neuron_explainer.records.explanation import Explanation
-from neuron_explainer.records.neuron import NeuronId, NeuronRecord
-from neuron_explainer.stores.neuron_store import NeuronStore
+from neuron_explainer.pipeline.sides import Compared, compare_methods
+from neuron_explainer.pipeline.spec import TOKEN_LOOKUP, WINDOWS, RunSpec
+from neuron_explainer.stores.comparison import PairedScores
 from neuron_explainer.stores.results import BASELINE, BASELINE_LABEL, Results
 
-KEPT_FROM = "kept_from"
-"""Among a method's choices: the method whose explanations are scored anew, by it or beside it."""
 KEPT = "kept explanations"
-BEFORE = "as scored before"
+OWN = RescoreSource()
 
 
 @dataclass(frozen=True, slots=True)
 class Rescored:
     """What came of it."""
 
-    paired: PairedScores
-    """New against kept, or now against before."""
+    compared: tuple[Compared, ...]
+    """New against kept, where new ones were made; then kept now against before. Again for each
+    further scorer."""
     kept: str
-    """Fingerprint of the kept explanations with the new simulator."""
+    """Fingerprint of the kept explanations with the new simulator, and the first scorer."""
     new: str | None
     """Fingerprint of the new explanations; None: none were made."""
+    left_out: Mapping[str, int]
+    """What was not taken over, by reason; most frequent first."""
+
+    @property
+    def paired(self) -> PairedScores:
+        """The first comparison."""
+        return self.compared[0].paired
 
 
-class KeptExplainer:
-    """Says again what was said before."""
-
-    name = "kept"
-
-    def __init__(self, explanations: Mapping[NeuronId, Explanation]) -> None:
-        self._explanations = explanations
-
-    async def explain(self, record: NeuronRecord) -> tuple[Explanation, ...]:
-        """CannotExplain for a unit that has no explanation to keep."""
-        if record.neuron_id not in self._explanations:
-            raise CannotExplain("no explanation to keep")
-        return (self._explanations[record.neuron_id],)
-
-
-def run_rescore(spec: RunSpec, folder: RunFolder, listen: Listener) -> Rescored:
-    """Over the units that are chosen of those that have an explanation to keep."""
-    check_method(spec)
-    simulator = simulator_name(spec)
-    if simulator is None:
-        raise UsageError("rescoring takes a simulator: --simulator openai:MODEL or hf:MODEL")
-    listen = ProgressFile(folder.progress, listen)
-    with folder.locked(), Results(folder.results) as results:
-        store = NeuronStore(folder.store)
-        spec = replace(spec, seed=(folder.read_choices() or {}).get("seed", spec.seed))
-        origin = _origin(results, results.current_method())
-        explanations = read_explanations(results, origin)
-        neuron_ids = _choose(spec, store, explanations)
-        lookup = make_lookup(spec, store)
-        keeping = replace(spec, explainer=TOKEN_LOOKUP, simulator=str(simulator))
-        with open_method(keeping, store, folder, lookup.fingerprint) as opened:
-            kept = _keep(opened, explanations, origin)
-            listen(Noted("simulation", opened.simulator.name))
-            if spec.explainer == TOKEN_LOOKUP:
-                explain(kept, store, results, neuron_ids, listen)
-            else:
-                explain_baseline(kept, store, results, neuron_ids, listen)
-        rescored = _finish(spec, folder, store, results, kept, origin, neuron_ids, listen)
-        report(folder)
-        listen(ReportWritten(folder.report, is_final=True))
-    return rescored
-
-
-def read_explanations(results: Results, method: str) -> dict[NeuronId, Explanation]:
-    """What a method says; StoreError when it says nothing of any unit."""
-    found = {
-        unit.neuron_id: unit.explanation
-        for unit in results.units(method)
-        if unit.explanation is not None
-    }
-    if not found:
-        raise StoreError("the run has no explanation yet; run `explain` first")
-    return found
-
-
-def _origin(results: Results, method: str) -> str:
-    """The method that made the explanations: a rescoring is of those of another one."""
-    return str(results.choices(method).get(KEPT_FROM, method))
-
-
-def _choose(
-    spec: RunSpec, store: NeuronStore, explanations: Mapping[NeuronId, Explanation]
-) -> list[NeuronId]:
-    manifest = store.manifest
-    chosen = choose_neurons(spec.neurons, manifest.layers, manifest.n_units, spec.seed)
-    if spec.neurons is None or ":" in spec.neurons:
-        return [neuron_id for neuron_id in chosen if neuron_id in explanations]
-    everyone = choose_neurons(None, manifest.layers, manifest.n_units, spec.seed)
-    return [neuron_id for neuron_id in everyone if neuron_id in explanations][: len(chosen)]
-
-
-def _keep(opened: OpenMethod, explanations: Mapping[NeuronId, Explanation], origin: str) -> Method:
-    method = opened.method
-    choices = {
-        **method.choices, "explainer": KeptExplainer.name, "explainer_prompt": None,
-        KEPT_FROM: origin, BASELINE: origin, BASELINE_LABEL: BEFORE,
-    }  # fmt: skip
-    return replace(method, explainer=KeptExplainer(explanations), choices=choices)
-
-
-def _finish(
+def run_rescore(
     spec: RunSpec,
     folder: RunFolder,
-    store: NeuronStore,
-    results: Results,
-    kept: Method,
-    origin: str,
-    neuron_ids: list[NeuronId],
     listen: Listener,
+    source: RescoreSource = OWN,
+    scorers: Sequence[str] = tuple(SCORERS),
 ) -> Rescored:
-    """New explanations if an explainer is named, and the comparison."""
-    if spec.explainer == TOKEN_LOOKUP:
-        before = results.units(origin)
-        paired = PairedScores.of(results.units(kept.fingerprint), before, BEFORE)
-        return Rescored(paired, kept.fingerprint, None)
-    with open_method(spec, store, folder, kept.fingerprint) as opened:
-        choices = {**opened.method.choices, BASELINE_LABEL: KEPT, KEPT_FROM: origin}
-        new = replace(opened.method, choices=choices)
-        explain(new, store, results, neuron_ids, listen)
-    paired = PairedScores.of(results.units(new.fingerprint), results.units(kept.fingerprint), KEPT)
-    return Rescored(paired, kept.fingerprint, new.fingerprint)
+    """Over the units that are chosen of those that have an explanation to keep."""
+    check_method(spec)
+    if simulator_name(spec) is None:
+        raise UsageError("rescoring takes a simulator: --simulator openai:MODEL or hf:MODEL")
+    check_models(spec)
+    listen = ProgressFile(folder.progress, listen)
+    with folder.locked():
+        spec = replace(spec, seed=read_subject_choices(folder).get("seed", spec.seed))
+        with open_rescoring(source, spec, folder, listen) as (opened, results):
+            if explainer_name(spec) is not None:
+                check_token_means(spec, opened.records)
+            done = [_rescore(spec, folder, opened, results, name, listen) for name in scorers]
+            compared = [compare_methods(results, name) for both in done for name in both if name]
+            left_out = dict(Counter(+opened.left_out).most_common())
+        report(folder)
+        listen(ReportWritten(folder.report, is_final=True))
+    new, kept = done[0]
+    return Rescored(tuple(compared), kept, new, left_out)
+
+
+def _rescore(
+    spec: RunSpec,
+    folder: RunFolder,
+    rescoring: Rescoring,
+    results: Results,
+    scorer: str,
+    listen: Listener,
+) -> tuple[str | None, str]:
+    """Fingerprints of the new explanations, if any are made, and of the kept ones."""
+    records, kept, neuron_ids = rescoring.records, rescoring.kept, rescoring.neuron_ids
+    keeping = replace(
+        spec, explainer=TOKEN_LOOKUP, simulator=str(simulator_name(spec)), evidence=WINDOWS
+    )
+    with open_method(keeping, records, folder, kept.origin, listen) as opened:
+        method = _keep(_with_scorer(opened, spec, scorer), kept)
+        listen(Noted("simulation", opened.simulator.name))
+        explain(method, records, results, neuron_ids, listen)
+    if rescoring.listed is not None:
+        rescoring.listed.write_scores(results, method.fingerprint)
+    if explainer_name(spec) is None:
+        return None, method.fingerprint
+    find_patterns(spec, records, folder, neuron_ids, listen)
+    with open_method(spec, records, folder, method.fingerprint, listen) as opened:
+        new = _with_scorer(opened, spec, scorer)
+        new = replace(new, choices={**new.choices, BASELINE_LABEL: KEPT, KEPT_FROM: kept.origin})
+        explain(new, records, results, neuron_ids, listen)
+    return new.fingerprint, method.fingerprint
+
+
+def _with_scorer(opened: OpenMethod, spec: RunSpec, scorer: str) -> Method:
+    choices = {**opened.method.choices, "scorer": scorer}
+    return replace(opened.method, scorer=SCORERS[scorer](spec, opened.simulator), choices=choices)
+
+
+def _keep(method: Method, kept: Kept) -> Method:
+    choices = {
+        **method.choices, "explainer": KeptExplainer.name, "explainer_prompt": None,
+        KEPT_FROM: kept.origin, BASELINE: kept.origin, BASELINE_LABEL: kept.label,
+    }  # fmt: skip
+    return replace(method, explainer=KeptExplainer(kept.explanations), choices=choices)

@@ -1,0 +1,254 @@
+"""What is rescored: whose explanations, on whose windows, of which units.
+
+kept explanations     windows
+a run's own           those they were made from
+published             as published, or of a run over the same subject
+imported lists        of a run, as published, the folder's own, or collected for these units
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from neuron_explainer.errors import CannotExplain, StoreError, UnitNotFound, UsageError
+from neuron_explainer.pipeline.collect import collect, open_material
+from neuron_explainer.pipeline.events import Listener, Noted
+from neuron_explainer.pipeline.fetch import PublishedPlace, fetch_units
+from neuron_explainer.pipeline.folder import RunFolder
+from neuron_explainer.pipeline.kept import Kept, keep_own
+from neuron_explainer.pipeline.kept_listed import ListedUnits, choose_listed, read_lists
+from neuron_explainer.pipeline.kept_published import keep_published
+from neuron_explainer.pipeline.records import (
+    PUBLISHED,
+    has_records,
+    open_records,
+    published_choices,
+    run_choices,
+)
+from neuron_explainer.pipeline.spec import RunSpec
+from neuron_explainer.pipeline.subject_names import is_same_subject
+from neuron_explainer.pipeline.unit_choice import choose_neurons, names_neurons
+from neuron_explainer.published.locations import PUBLISHED_URL, Kind, find_dataset
+from neuron_explainer.published.record_source import SITE, PublishedSource
+from neuron_explainer.records.neuron import NeuronId
+from neuron_explainer.records.score import reason_kind
+from neuron_explainer.stores.record_source import RecordSource
+from neuron_explainer.stores.results import Results
+
+DEFAULT_DATASET = "gpt2-xl"
+
+
+@dataclass(frozen=True, slots=True)
+class RescoreSource:
+    """What a user names; without anything: the run's own explanations on its own windows."""
+
+    is_published: bool = False
+    imported: tuple[Path, ...] = ()
+    """Lists of explanations, as `import` takes them."""
+    windows: str | None = None
+    """`published`, or the folder of a run; None: as the table above has it."""
+    method: str | None = None
+    """Which of a run's methods; None: the current one."""
+    dataset: str | None = None
+    """Of what is published; None: the one that the lists are of, or GPT-2 XL."""
+    source: str = PUBLISHED_URL
+    archive: Path | None = None
+    is_offline: bool = False
+
+    def __post_init__(self) -> None:
+        """UsageError for flags that do not go together."""
+        if self.is_published and self.imported:
+            raise UsageError("--published and --imported name two origins; give one of them")
+        is_elsewhere = self.is_published or bool(self.imported)
+        if self.method is not None and is_elsewhere:
+            raise UsageError("--method is one of a run's; --published and --imported have none")
+        if self.windows is not None and not is_elsewhere:
+            raise UsageError("--windows goes with --published or --imported")
+        if self.is_published and self.windows == PUBLISHED:
+            raise UsageError("--published takes the published windows by itself")
+        if not self.is_published and self.windows != PUBLISHED:
+            place = (self.dataset, self.archive, self.is_offline or None)
+            if any(given is not None for given in place) or self.source != PUBLISHED_URL:
+                raise UsageError(
+                    "--dataset, --source, --archive and --offline go with --published or "
+                    "--windows published"
+                )
+
+    def place(self, dataset: str) -> PublishedPlace:
+        return PublishedPlace(
+            find_dataset(self.dataset or dataset), self.source, self.archive, self.is_offline
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Rescoring:
+    """What is opened for it."""
+
+    records: RecordSource
+    kept: Kept
+    neuron_ids: list[NeuronId]
+    """To score, in the order of the work."""
+    listed: ListedUnits | None = None
+    """Where the explanations are of lists."""
+    left_out: Counter[str] = field(default_factory=Counter)
+    """What was not taken, by reason."""
+
+
+@contextmanager
+def open_rescoring(
+    source: RescoreSource, spec: RunSpec, folder: RunFolder, listen: Listener
+) -> Iterator[tuple[Rescoring, Results]]:
+    """Everything before language models are asked: documents are fetched, windows collected, and
+    the folder is that of these records from now on; SpecMismatch when it is another's.
+    """
+    if source.is_published:
+        opening = _open_published
+    elif source.imported:
+        opening = _open_imported
+    else:
+        opening = _open_own
+    prepared = opening(source, spec, folder, listen)
+    with Results(folder.results) as results:
+        yield prepared(results), results
+
+
+Prepared = Callable[[Results], Rescoring]
+"""The rest, when it is certain that the folder may be written to."""
+
+
+def _open_own(
+    source: RescoreSource, spec: RunSpec, folder: RunFolder, listen: Listener
+) -> Prepared:
+    del listen
+    records = open_records(folder)
+
+    def prepare(results: Results) -> Rescoring:
+        kept = keep_own(results, source.method)
+        chosen = choose_neurons(spec.neurons, records.neuron_ids(), spec.seed)
+        explained = [neuron_id for neuron_id in chosen if neuron_id in kept.explanations]
+        if spec.neurons is not None and not names_neurons(spec.neurons):
+            everyone = choose_neurons(None, records.neuron_ids(), spec.seed)
+            explained = [i for i in everyone if i in kept.explanations][: len(chosen)]
+        return Rescoring(records, kept, explained)
+
+    return prepare
+
+
+def _open_published(
+    source: RescoreSource, spec: RunSpec, folder: RunFolder, listen: Listener
+) -> Prepared:
+    place = source.place(DEFAULT_DATASET)
+    published = place.records()
+    there, kinds = list(published.neuron_ids()), [Kind.EXPLANATIONS]
+    if source.windows is None:
+        records: RecordSource = published
+        kinds.append(Kind.ACTIVATIONS)
+        folder.claim(published_choices(place.dataset.name, place.address, place.archive_path))
+    else:
+        records = _open_windows(source.windows, folder)
+        _check_subject(place.dataset.name, records)
+        units = published.manifest.units
+        there = [neuron_id for neuron_id in records.neuron_ids() if neuron_id in units]
+    chosen = choose_neurons(spec.neurons_wanted, there, spec.seed)
+    fetched = fetch_units(place, chosen, kinds, listen)
+    left_out = Counter(fetched.left_out)
+    neuron_ids = list(fetched.neuron_ids)
+    if records is published:
+        neuron_ids = _count_windows(published, neuron_ids, left_out)
+
+    def prepare(results: Results) -> Rescoring:
+        kept = keep_published(results, place, neuron_ids, left_out)
+        return Rescoring(records, kept, neuron_ids, left_out=left_out)
+
+    return prepare
+
+
+def _open_imported(
+    source: RescoreSource, spec: RunSpec, folder: RunFolder, listen: Listener
+) -> Prepared:
+    left_out: Counter[str] = Counter()
+    listed = read_lists(source.imported, left_out)
+
+    def choose(subject: str, site: str, units: Collection[NeuronId] | None) -> ListedUnits:
+        found = choose_listed(
+            listed, subject, site, units, left_out, lambda text: listen(Noted("assumed", text))
+        )
+        chosen = choose_neurons(spec.neurons_wanted, sorted(found.by_unit), spec.seed)
+        if len(chosen) < len(found.by_unit):
+            n_listed = f"{len(found.by_unit):,} listed neurons"
+            listen(Noted("neurons", f"{len(chosen):,} of {n_listed}; --neurons all for all"))
+        return found.of_units(chosen)
+
+    if source.windows == PUBLISHED:
+        models = {one.model for one in listed if one.model is not None}
+        is_small = bool(models) and all(is_same_subject(name, "gpt2-small") for name in models)
+        place = source.place("gpt2-small" if is_small else DEFAULT_DATASET)
+        published = place.records()
+        found = choose(place.dataset.name, SITE, set(published.neuron_ids()))
+        folder.claim(published_choices(place.dataset.name, place.address, place.archive_path))
+        fetched = fetch_units(place, list(found.by_unit), (Kind.ACTIVATIONS,), listen)
+        left_out.update(fetched.left_out)
+        neuron_ids = _count_windows(published, list(fetched.neuron_ids), left_out)
+        return _prepare_listed(published, found.of_units(neuron_ids))
+    if source.windows is None and not has_records(folder):
+        found = choose(spec.model, SITE, None)
+        units = ",".join(map(str, sorted(found.by_unit)))
+        here = replace(spec, units=units, layers=None)
+        records: RecordSource = collect(here, open_material(here), folder, listen)
+        return _prepare_listed(records, found)
+    if source.windows is None:
+        records = open_records(folder)
+    else:
+        records = _open_windows(source.windows, folder)
+    manifest = records.manifest
+    return _prepare_listed(
+        records, choose(manifest.subject, manifest.site, set(records.neuron_ids()))
+    )
+
+
+def _prepare_listed(records: RecordSource, found: ListedUnits) -> Prepared:
+    def prepare(results: Results) -> Rescoring:
+        found.use(results)
+        return Rescoring(records, found.keep(), list(found.by_unit), found, found.left_out)
+
+    return prepare
+
+
+def _open_windows(windows: str, folder: RunFolder) -> RecordSource:
+    """The collection of another run; the folder is one over it from now on."""
+    other = RunFolder(Path(windows))
+    if other.path.resolve() != folder.path.resolve():
+        folder.claim(run_choices(other))
+    return open_records(folder)
+
+
+def _check_subject(dataset: str, records: RecordSource) -> None:
+    subject = records.manifest.subject
+    if not is_same_subject(dataset, subject):
+        raise UsageError(
+            f"--windows: that run is over {subject}, the published explanations are of {dataset}; "
+            "see --dataset"
+        )
+
+
+def _count_windows(
+    records: PublishedSource, neuron_ids: list[NeuronId], left_out: Counter[str]
+) -> list[NeuronId]:
+    """The units whose records can be read or say why not; what of them is left out is counted."""
+    found = []
+    for neuron_id in neuron_ids:
+        try:
+            left_out.update(records.read(neuron_id).left_out)
+        except CannotExplain as error:
+            left_out[reason_kind(error.reason)] += 1
+        except UnitNotFound:
+            raise
+        except StoreError:
+            left_out["damaged in the archive"] += 1
+            continue
+        found.append(neuron_id)
+    return found
