@@ -1,9 +1,13 @@
-"""A run's explanations and records in the formats of others."""
+"""A run's explanations and records for others: tables, layouts of datasets, a bundle.
+
+Each is written beside and renamed: it is there whole, or not at all.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -15,17 +19,17 @@ from neuron_explainer.formats.openai_json import Written
 from neuron_explainer.formats.openai_mapping import to_published_explanation, to_published_record
 from neuron_explainer.formats.openai_results import write_results
 from neuron_explainer.formats.tables import write_table
+from neuron_explainer.pipeline.export_bundle import export_bundle
 from neuron_explainer.pipeline.folder import RunFolder
 from neuron_explainer.pipeline.import_files import list_unit
+from neuron_explainer.pipeline.records import open_records, read_subject_choices
 from neuron_explainer.records.explanation import Explanation
 from neuron_explainer.records.listed import ListedExplanation
 from neuron_explainer.records.published import PublishedResults
 from neuron_explainer.records.score import ScoredSimulation
+from neuron_explainer.records.unit_result import UnitResult
 from neuron_explainer.stores import atomic
-from neuron_explainer.stores.neuron_store import NeuronStore
-from neuron_explainer.stores.results import Results, UnitResult
-
-SCORER = "simulation"
+from neuron_explainer.stores.results import Results
 
 
 class ExportFormat(StrEnum):
@@ -35,6 +39,8 @@ class ExportFormat(StrEnum):
     """explanations/batch-N.jsonl.gz below a folder a layer."""
     OPENAI = "openai"
     """The layout of the published dataset: records and scored simulations, two files a unit."""
+    BUNDLE = "bundle"
+    """Everything that every method says, with its choices and the windows; a folder or a zip."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,21 +52,39 @@ class Exported:
     left_out: Counter[str]
 
 
-def export_run(folder: RunFolder, target: Path, kind: ExportFormat) -> Exported:
-    """What the current method says of each unit; StoreError when it says nothing of any.
+def export_run(
+    folder: RunFolder, target: Path, kind: ExportFormat, *, with_windows: bool = True
+) -> Exported:
+    """What the current method says of each unit, in a bundle also what the others do.
 
-    A table is written whole or not at all; a folder that holds such an export already is refused.
+    with_windows: whether a bundle holds the windows of each unit. StoreError when there is no
+    explanation; UsageError for a folder that holds something already, unless it is an older bundle
+    that a new one replaces.
     """
     left_out: Counter[str] = Counter()
     with Results(folder.results, read_only=True) as results:
         match kind:
             case ExportFormat.TABLE:
                 return _export_table(folder, results, target, left_out)
+            case ExportFormat.BUNDLE:
+                return Exported(*export_bundle(folder, results, target, with_windows=with_windows))
             case ExportFormat.NEURONPEDIA:
-                listed = list(_listed(folder, results, left_out))
-                return Exported(len(listed), len(write_neuronpedia(target, listed)), left_out)
+                with _new_folder(target) as path:
+                    listed = list(_listed(folder, results, left_out))
+                    return Exported(len(listed), len(write_neuronpedia(path, listed)), left_out)
             case ExportFormat.OPENAI:
-                return _export_published(folder, results, target, left_out)
+                with _new_folder(target) as path:
+                    return _export_published(folder, results, path, left_out)
+
+
+@contextmanager
+def _new_folder(target: Path) -> Iterator[Path]:
+    """Where the content of a folder that is not there yet goes."""
+    target = target.resolve()
+    if target.exists() and (target.is_file() or any(target.iterdir())):
+        raise UsageError(f"{target} holds something already; name another folder")
+    with atomic.replacing_folder(target) as path:
+        yield path
 
 
 def _export_table(
@@ -78,14 +102,12 @@ def _export_published(
     folder: RunFolder, results: Results, target: Path, left_out: Counter[str]
 ) -> Exported:
     records, explanations = target / "data/collated-activations", target / "data/explanations"
-    if records.exists() or explanations.exists():
-        raise UsageError(f"{target} holds an export already; name another folder")
-    store = NeuronStore(folder.store)
+    source = open_records(folder)
     method = results.current_method()
     n_files = 0
     for unit in _explained(results, left_out):
         layer, neuron = unit.neuron_id.layer_index, unit.neuron_id.neuron_index
-        record = to_published_record(store.read_neuron(unit.neuron_id))
+        record = to_published_record(source.read_neuron(unit.neuron_id))
         left_out.update(record.left_out)
         _write(records / f"{layer}/{neuron}.json", write_record(record.value), left_out)
         published = to_published_explanation(*_scored(unit, results, method))
@@ -108,7 +130,7 @@ def _scored(
     assert unit.explanation is not None
     windows = results.windows(method, unit.neuron_id)
     scored = ScoredSimulation(
-        SCORER, unit.simulator or "", unit.scores, windows, unit.headline or ""
+        unit.scorer or "", unit.simulator or "", unit.scores, windows, unit.headline or ""
     )
     return unit.explanation, scored
 
@@ -116,7 +138,7 @@ def _scored(
 def _listed(
     folder: RunFolder, results: Results, left_out: Counter[str]
 ) -> Iterator[ListedExplanation]:
-    model = (folder.read_choices() or {}).get("model")
+    model = read_subject_choices(folder).get("model")
     for unit in _explained(results, left_out):
         yield list_unit(unit, source=folder.path.resolve().name, model=model)
 
@@ -124,11 +146,12 @@ def _listed(
 def _explained(results: Results, left_out: Counter[str]) -> Iterator[UnitResult]:
     """The units that have an explanation; the others are counted."""
     n_explained = 0
-    for unit in results.units(results.current_method()):
-        if unit.text is None:
-            left_out["neuron without an explanation"] += 1
-        else:
-            n_explained += 1
-            yield unit
+    with closing(results.units(results.current_method())) as units:
+        for unit in units:
+            if unit.text is None:
+                left_out["neuron without an explanation"] += 1
+            else:
+                n_explained += 1
+                yield unit
     if not n_explained:
         raise StoreError("the run has no explanation to export; run `explain` first")
