@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from neuron_explainer.cli_cascade import add_commands as add_cascade
+from neuron_explainer.cli_cascade import print_last_cascade
 from neuron_explainer.cli_library import add_commands
 from neuron_explainer.cli_options import (
     COLLECT_FIELDS,
@@ -23,6 +25,7 @@ from neuron_explainer.cli_options import (
     run_program,
     takes_spec,
 )
+from neuron_explainer.cli_rescore import rescore
 from neuron_explainer.errors import UsageError
 from neuron_explainer.pipeline.folder import DEFAULT_RUN, RunFolder
 from neuron_explainer.pipeline.spec import RunSpec
@@ -30,8 +33,9 @@ from neuron_explainer.records.neuron import NeuronId
 
 if TYPE_CHECKING:
     from neuron_explainer.pipeline.summary import RunSummary
+    from neuron_explainer.records.patterns import Pattern
     from neuron_explainer.records.score import Score, ScoredWindow
-    from neuron_explainer.stores.results import UnitResult
+    from neuron_explainer.records.unit_result import UnitResult
 
 EVIDENCE = {
     "evidence": OwnFlag(
@@ -121,7 +125,7 @@ def explain(spec: RunSpec, folder: RunFolder, *, dry_run: bool) -> None:
 
 
 @app.command()
-@takes_spec(*EXPLAIN_FIELDS, fresh=False, more=EVIDENCE)
+@takes_spec(*(name for name in EXPLAIN_FIELDS if name != "evidence"), fresh=False, more=EVIDENCE)
 def revise(spec: RunSpec, folder: RunFolder, *, evidence: str) -> None:
     """Test a run's explanations on new sentences, revise them, and score both versions.
 
@@ -137,32 +141,6 @@ def revise(spec: RunSpec, folder: RunFolder, *, evidence: str) -> None:
         summary = run_revise(spec, folder, RevisionEvidence(evidence), display)
     print_revisions(console, summary)
     _print_scores(folder)
-
-
-@app.command()
-@takes_spec(*EXPLAIN_FIELDS, fresh=False, more={"as_json": OwnFlag(JsonOption, False)})
-def rescore(spec: RunSpec, folder: RunFolder, *, as_json: bool) -> None:
-    """Score a run's explanations with another simulator, beside another explainer's if named.
-
-    [dim]neuron-explainer rescore --simulator openai:gpt-4o-mini --explainer openai:gpt-4o[/]
-    """
-    from neuron_explainer.cli_display import ProgressDisplay, print_paired
-    from neuron_explainer.pipeline.events import ignore
-    from neuron_explainer.pipeline.rescore import run_rescore
-
-    if as_json:
-        paired = run_rescore(spec, folder, ignore).paired
-        compared = paired.compare()
-        answer = {
-            "comparison": compared and asdict(compared),
-            "by_layer": {layer: asdict(found) for layer, found in paired.by_layer().items()},
-            "units": [asdict(mover) for mover in paired.movers],
-        }
-        typer.echo(json.dumps(answer, allow_nan=False))
-        return
-    with ProgressDisplay(console) as display:
-        rescored = run_rescore(spec, folder, display)
-    print_paired(console, rescored.paired)
 
 
 @app.command()
@@ -184,50 +162,60 @@ def show(
 ) -> None:
     """One neuron: explanation, score with its parts, cost, windows with activations coloured."""
     from neuron_explainer.cli_display import print_neuron
-    from neuron_explainer.stores.neuron_store import NeuronStore
+    from neuron_explainer.pipeline.kept_patterns import open_current_patterns
+    from neuron_explainer.pipeline.records import open_records
+    from neuron_explainer.stores.pattern_store import plain_pattern
     from neuron_explainer.stores.results import Results
 
     folder = RunFolder(run)
-    record = NeuronStore(folder.store).read_neuron(NeuronId.parse(neuron))
+    record = open_records(folder).read_neuron(NeuronId.parse(neuron))
     result: UnitResult | None = None
     scored: tuple[ScoredWindow, ...] = ()
     candidates: tuple[tuple[str, Score], ...] = ()
+    patterns: tuple[Pattern, ...] = ()
     if folder.results.exists():
-        with Results(folder.results, read_only=True) as results:
+        with (
+            Results(folder.results, read_only=True) as results,
+            open_current_patterns(folder, results) as kept,
+        ):
             result, scored = results.newest(record.neuron_id)
+            if kept is not None and result is not None:
+                patterns = kept.read_patterns(record.neuron_id).patterns
             if result is not None:
                 candidates = results.candidates(results.current_method(), record.neuron_id)
     if as_json:
         answer = {
             "record": asdict(record),
             "result": None if result is None else asdict(result),
+            "patterns": [plain_pattern(pattern) for pattern in patterns],
             "candidates": [{"text": text, "score": asdict(score)} for text, score in candidates],
             "scored_windows": [asdict(window) for window in scored],
         }
         typer.echo(json.dumps(answer, ensure_ascii=False, allow_nan=False))
     else:
-        print_neuron(console, record, result, scored, candidates, n_windows)
+        print_neuron(console, record, result, scored, candidates, patterns, n_windows)
 
 
 @app.command()
 def scores(run: RunOption = DEFAULT_RUN, as_json: JsonOption = False) -> None:
     """How many neurons are scored, why others are not, and the scores of each layer."""
     _print_scores(RunFolder(run), as_json=as_json)
+    if not as_json:
+        print_last_cascade(RunFolder(run))
 
 
 @app.command()
 def status(run: RunOption = DEFAULT_RUN, as_json: JsonOption = False) -> None:
     """What a run is at: done, unscored by reason, rate, cost, time left; while it goes on, too."""
-    from neuron_explainer.cli_display import print_status
+    from neuron_explainer.cli_status import plain_status, print_status
     from neuron_explainer.pipeline.status import read_status
 
-    found = read_status(RunFolder(run))
+    folder = RunFolder(run)
+    found = read_status(folder)
     if as_json:
-        at = found.progress
-        rates = {"rate": at and at.rate, "left_s": at and at.left_s}
-        typer.echo(json.dumps(asdict(found) | rates, allow_nan=False))
+        typer.echo(json.dumps(plain_status(found), allow_nan=False))
     else:
-        print_status(console, found)
+        print_status(console, found, _run_flag(folder))
 
 
 @app.command()
@@ -276,7 +264,9 @@ def doctor(
         raise typer.Exit(1)
 
 
+add_cascade(app)
 add_commands(app)
+app.command()(rescore)
 
 
 def main() -> None:
@@ -292,9 +282,11 @@ def _print_estimate(spec: RunSpec, folder: RunFolder) -> None:
 
 def _print_scores(folder: RunFolder, *, as_json: bool = False) -> RunSummary:
     from neuron_explainer.cli_display import print_summary
+    from neuron_explainer.pipeline.shard_status import require_merged
     from neuron_explainer.pipeline.summary import summarize_method
     from neuron_explainer.stores.results import Results
 
+    require_merged(folder)
     with Results(folder.results, read_only=True) as results:
         summary = summarize_method(results)
     if as_json:

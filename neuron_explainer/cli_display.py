@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -23,7 +24,9 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
+from neuron_explainer.llm.batch_book import BatchNews
 from neuron_explainer.pipeline.events import (
+    BatchAdvanced,
     Event,
     MemoryPlanned,
     MoneySpent,
@@ -35,17 +38,17 @@ from neuron_explainer.pipeline.events import (
     UnitExplained,
 )
 from neuron_explainer.pipeline.summary import QUANTILES, RunSummary, ScoreSummary
-from neuron_explainer.pipeline.wording import format_rate, format_seconds
+from neuron_explainer.pipeline.wording import format_rate
 from neuron_explainer.records.neuron import ActivationRecord, NeuronRecord
+from neuron_explainer.records.patterns import Pattern
 from neuron_explainer.records.score import RANDOM_ONLY, Score, ScoredWindow
-from neuron_explainer.stores.results import UnitResult
-from neuron_explainer.viewer.display import printable
+from neuron_explainer.records.unit_result import UnitResult
+from neuron_explainer.viewer.display import printable, rarity
 from neuron_explainer.viewer.report_data import label_of
 
 if TYPE_CHECKING:
-    from neuron_explainer.pipeline.comparison import Comparison, PairedScores
     from neuron_explainer.pipeline.revision_summary import RevisionSummary
-    from neuron_explainer.pipeline.status import RunStatus
+    from neuron_explainer.stores.comparison import Comparison, PairedScores
 
 N_MOVERS = 5
 N_FIRST_SHOWN = 3
@@ -77,6 +80,8 @@ class ProgressDisplay:
         self._tasks: dict[str, TaskID] = {}
         self._n_shown = 0
         self._stage = ""
+        self._batches: dict[str, BatchNews] = {}
+        """Those that are under way, by their id."""
         self._progress = Progress(
             SpinnerColumn(finished_text="✓"),
             TextColumn("{task.description}"),
@@ -102,6 +107,9 @@ class ProgressDisplay:
         self._progress.stop()
         if kind is KeyboardInterrupt:
             self._console.print("stopped; the same command goes on from here")
+            for batch in self._batches.values():
+                line = f"{batch.sentence()}; it goes on at the provider, and the same command"
+                self._console.print(f"{escape(line)} fetches it", soft_wrap=True)
 
     def __call__(self, event: Event) -> None:
         match event:
@@ -122,11 +130,26 @@ class ProgressDisplay:
                 self._progress.update(
                     self._progress.task_ids[-1], description=f"{self._stage} ${total.cost_usd:,.4f}"
                 )
+            case BatchAdvanced(batch):
+                self._show_batch(batch)
             case Noted(subject, text):
                 self._console.print(f"[dim]{escape(subject)}:[/] {escape(text)}", soft_wrap=True)
             case ReportWritten(path, is_preview, is_final):
                 kind = "first" if is_preview else "final" if is_final else "growing"
                 self._console.print(f"[dim]{kind} report:[/] {escape(str(path))}")
+
+    def _show_batch(self, batch: BatchNews) -> None:
+        """A line when it is new; then how far it is, beside the bar."""
+        if batch.is_over:
+            self._batches.pop(batch.batch_id, None)
+        else:
+            if batch.batch_id not in self._batches:
+                self._console.print(f"[dim]batch:[/] {escape(batch.sentence())}", soft_wrap=True)
+            self._batches[batch.batch_id] = batch
+        n_done = sum(each.n_done + each.n_failed for each in self._batches.values())
+        n_requests = sum(each.n_requests for each in self._batches.values())
+        waits = f" · batch {n_done:,}/{n_requests:,}" if self._batches else ""
+        self._progress.update(self._progress.task_ids[-1], description=f"{self._stage}{waits}")
 
     def _show_first(self, result: UnitResult, is_preview: bool) -> None:
         if self._n_shown >= N_FIRST_SHOWN or result.text is None:
@@ -155,6 +178,7 @@ def print_neuron(
     result: UnitResult | None,
     windows: tuple[ScoredWindow, ...],
     candidates: Sequence[tuple[str, Score]],
+    patterns: Sequence[Pattern],
     n_windows: int,
 ) -> None:
     """The explanation, the score with its parts, and windows with the activations coloured.
@@ -166,6 +190,10 @@ def print_neuron(
         console.print("[bold]Chosen from[/], by the score on the calibration split")
         for words, score in candidates:
             console.print(f"{format_score(score):>8}  {escape(printable(words))}", highlight=False)
+    if patterns:
+        console.print("[bold]Patterns[/], by the share of strong activation; the last token counts")
+        for pattern in patterns:
+            console.print(_describe_sets(pattern), markup=False, highlight=False)
     if windows:
         console.print("[bold]Held-out windows[/], real above, simulated below")
         for subset in ("top", "random"):
@@ -176,6 +204,17 @@ def print_neuron(
     for top in record.top[:n_windows]:
         console.print(Text(f"{top.max_activation:8.3f}  ", style="dim"), end="")
         console.print(colour_activations(top, record.max_activation, plain=plain))
+
+
+def _describe_sets(pattern: Pattern) -> str:
+    """` 61 %  {" University", " Institute"} {" of"}`"""
+    sets = " ".join(
+        "any" if fits is None else "{" + ", ".join(json.dumps(t, ensure_ascii=False) for t in
+                                                   sorted(fits)) + "}"
+        for fits in pattern.sets
+    )  # fmt: skip
+    start = "  at a window's start:" if pattern.at_start else ""
+    return printable(f"{pattern.share:5.0%} {start} {sets}")
 
 
 def colour_activations(record: ActivationRecord, full: float, *, plain: bool = False) -> Text:
@@ -192,33 +231,18 @@ def colour_activations(record: ActivationRecord, full: float, *, plain: bool = F
     return text
 
 
-def print_status(console: Console, status: RunStatus) -> None:
-    """A line for what is under way, one for what is done, and the reasons."""
-    lines = ["running" if status.is_running else "not running"]
-    progress = status.progress
-    if progress is not None:
-        line = f"{progress.stage}: {progress.n_done:,} of {progress.n_total:,} {progress.unit}"
-        if progress.rate is not None:
-            line += f", {format_rate(progress.rate, progress.unit)}"
-        if status.is_running and progress.left_s:
-            line += f", about {format_seconds(progress.left_s)} left"
-        lines.append(line)
-    mean = "" if status.mean_score is None else f", mean score {status.mean_score:.3f}"
-    lines.append(f"{status.n_scored:,} neurons scored{mean}")
-    lines += [f"not scored: {n:,} {reason}" for reason, n in status.unscored.items()]
-    if status.cost is not None:
-        lines.append(status.cost.sentence())
-    for line in lines:
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
-
-
 def print_paired(console: Console, paired: PairedScores) -> None:
     """A row a layer and one for all, and the units that moved most."""
     overall = paired.compare()
     if overall is None:
         console.print("no neuron is scored by both")
+        _print_left_out(console, paired)
         return
-    table = Table(title=f"Beside {paired.label}, on the same windows", box=box.SIMPLE_HEAD)
+    table = Table(
+        title=f"Beside {paired.label}",
+        box=box.SIMPLE_HEAD,
+        collapse_padding=True,
+    )
     for name in ("layer", "neurons", "before", "now", "difference", "better", "same", "worse"):
         table.add_column(name, justify="right", no_wrap=True)
     for layer, row in paired.by_layer().items():
@@ -226,13 +250,18 @@ def print_paired(console: Console, paired: PairedScores) -> None:
     table.add_section()
     table.add_row("all", *_paired_cells(overall), style="bold")
     console.print(table)
-    half = min(N_MOVERS, len(paired.movers) // 2)
     for title, movers in (
-        ("largest gains", paired.movers[:half]),
-        ("largest losses", paired.movers[::-1][:half]),
+        ("largest gains", paired.gains(N_MOVERS)),
+        ("largest losses", paired.losses(N_MOVERS)),
     ):
         moved = ", ".join(f"{m.neuron_id} {m.difference:+.2f}" for m in movers)
-        console.print(f"{title}: {moved}", highlight=False, soft_wrap=True)
+        console.print(f"{title}: {moved or 'none'}", highlight=False, soft_wrap=True)
+    _print_left_out(console, paired)
+
+
+def _print_left_out(console: Console, paired: PairedScores) -> None:
+    for reason, n_units in paired.left_out.items():
+        console.print(f"not compared: {n_units:,} {escape(reason)}", soft_wrap=True)
 
 
 def _paired_cells(row: Comparison) -> list[str]:
@@ -334,7 +363,8 @@ def _describe_activations(record: NeuronRecord) -> str:
     if moments.variance is not None:
         parts.append(f"standard deviation {moments.variance**0.5:.4f}")
     over = "" if moments.n_tokens is None else f" over {moments.n_tokens:,} tokens"
-    return ", ".join(parts) + over
+    active = "" if record.density is None else f"; above 0 on {rarity(record.density)} of them"
+    return ", ".join(parts) + over + active
 
 
 def _print_scored_window(console: Console, window: ScoredWindow, full: float) -> None:

@@ -1,4 +1,4 @@
-"""Commands over explanations from anywhere: import them, search them, look up published ones."""
+"""Commands over explanations from anywhere: import them, look up published ones, export."""
 
 # Stages are imported inside their commands, so that --help does not wait for pandas.
 
@@ -10,17 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich import box
-from rich.table import Table
-from rich.text import Text
 
 from neuron_explainer.cli_options import JsonOption, RunOption, console
+from neuron_explainer.cli_search import search
 from neuron_explainer.errors import UsageError
 from neuron_explainer.pipeline.folder import DEFAULT_RUN, RunFolder
 
 if TYPE_CHECKING:
     from neuron_explainer.pipeline.import_files import Imported
-    from neuron_explainer.records.listed import ListedExplanation
 
 SourceOption = Annotated[
     str | None,
@@ -51,7 +48,7 @@ def import_(
     """Take explanations made elsewhere into the run's library; what is there already stays once.
 
     [dim]csv, tsv, jsonl, parquet with layer, neuron and explanation in any common spelling; the
-    files and folders of OpenAI, Neuronpedia, delphi and Transluce.[/]
+    files and folders of OpenAI, Neuronpedia, delphi and Transluce; bundles of `export`.[/]
     """
     from neuron_explainer.pipeline.import_files import import_files
     from neuron_explainer.stores.library import Library
@@ -66,41 +63,6 @@ def import_(
         typer.echo(json.dumps([_plain(result) for result in imported]))
     if any(result.refused is not None for result in imported):
         raise typer.Exit(1)
-
-
-def search(
-    words: Annotated[str, typer.Argument(help="What the explanations are about.")],
-    run: RunOption = DEFAULT_RUN,
-    layer: Annotated[
-        int | None, typer.Option("--layer", min=0, help="Of this layer alone.")
-    ] = None,
-    min_score: Annotated[
-        float | None, typer.Option("--min-score", help="Scored at least so high.")
-    ] = None,
-    source: Annotated[
-        str | None,
-        typer.Option("--source", help="Of this list alone; a run's is its name."),
-    ] = None,
-    limit: Annotated[int, typer.Option("--limit", min=1, help="At most so many.")] = 20,
-    as_json: JsonOption = False,
-) -> None:
-    """Find explanations by their words, in all lists that were imported and the run's own."""
-    from neuron_explainer.pipeline.own_explanations import open_with_own
-
-    with open_with_own(RunFolder(run)) as library:
-        found = library.search(
-            words, layer_index=layer, min_score=min_score, source=source, limit=limit
-        )
-    if as_json:
-        answer = {
-            "words": found.words, "left_out": found.left_out,
-            "explanations": [asdict(hit) for hit in found.hits],
-        }  # fmt: skip
-        typer.echo(json.dumps(answer, ensure_ascii=False))
-        return
-    _print_hits(found.hits)
-    if found.left_out:
-        console.print(f"left out, as very common: {', '.join(found.left_out)}", markup=False)
 
 
 def lookup(
@@ -139,36 +101,33 @@ def lookup(
 
 
 def export(
-    target: Annotated[Path, typer.Argument(help="A .csv, .jsonl or .parquet file, or a folder.")],
+    target: Annotated[
+        Path, typer.Argument(help="A .csv, .jsonl or .parquet file; a folder or a .zip.")
+    ],
     run: RunOption = DEFAULT_RUN,
     kind: Annotated[
         str,
-        typer.Option("--format", help="table, neuronpedia, or openai (with records)."),
+        typer.Option(
+            "--format",
+            help="table, neuronpedia, openai (with records), or bundle: everything, to pass on.",
+        ),
     ] = "table",
+    windows: Annotated[
+        bool, typer.Option(help="Whether a bundle holds each neuron's windows of text.")
+    ] = True,
 ) -> None:
-    """Write a run's explanations and scores for others: a table, or the layout of a dataset."""
+    """Write a run for others: a table, the layout of a dataset, or a bundle with everything."""
     from neuron_explainer.pipeline.export import ExportFormat, export_run
 
     if kind not in list(ExportFormat):
         raise UsageError(f"--format {kind!r} is not known; one of {', '.join(ExportFormat)}")
-    exported = export_run(RunFolder(run), target, ExportFormat(kind))
+    if not windows and kind != ExportFormat.BUNDLE:
+        raise UsageError(f"--no-windows is for --format bundle; {kind} stays as it is")
+    exported = export_run(RunFolder(run), target, ExportFormat(kind), with_windows=windows)
     line = f"{exported.n_explanations:,} explanations in {exported.n_files:,} files at {target}"
     left_out = ", ".join(f"{what} {n:,}" for what, n in exported.left_out.most_common())
     line += f"; no place for: {left_out}" if left_out else ""
     console.print(line, markup=False, highlight=False, soft_wrap=True)
-
-
-def _print_hits(hits: tuple[ListedExplanation, ...]) -> None:
-    if not hits:
-        console.print("nothing found")
-        return
-    table = Table(box=box.SIMPLE_HEAD)
-    for name in ("neuron", "score", "explanation", "list"):
-        table.add_column(name, no_wrap=name in ("neuron", "score"))
-    for hit in hits:
-        score = "–" if hit.score is None else f"{hit.score.value:.2f}"
-        table.add_row(str(hit.neuron_id), score, Text(hit.text.strip()), Text(hit.source))
-    console.print(table)
 
 
 def _print_imported(result: Imported) -> None:

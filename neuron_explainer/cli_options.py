@@ -21,7 +21,7 @@ from rich.logging import RichHandler
 
 from neuron_explainer.errors import NeuronExplainerError, UsageError
 from neuron_explainer.pipeline.folder import DEFAULT_RUN, RunFolder
-from neuron_explainer.pipeline.spec import ASK, COLLECT, EXPLAIN, REACH, RunSpec, flag_of
+from neuron_explainer.pipeline.spec import ASK, COLLECT, EXPLAIN, PATTERN, REACH, RunSpec, flag_of
 
 console = Console()
 """Where commands and jobs print."""
@@ -30,16 +30,17 @@ console = Console()
 # another busy process slows a run down by its share and not tenfold.
 os.environ.setdefault("GOMP_SPINCOUNT", "5000")
 
-COMMON = {"model", "corpus", "layers", "neurons", "n_tokens", "seed"}
+COMMON = {"model", "corpus", "layers", "units", "neurons", "n_tokens", "seed"}
 WHERE_TO_COLLECT = ("corpus", "device", "memory_gb", "checkpoint_s", "shard")
 COLLECT_FIELDS = (*RunSpec().choices(COLLECT), *WHERE_TO_COLLECT)
 EXPLAIN_FIELDS = (
     *("neurons", "device", "memory_gb"),
-    *(name for stage in (EXPLAIN, ASK, REACH) for name in RunSpec().choices(stage)),
+    *(name for stage in (EXPLAIN, PATTERN, ASK, REACH) for name in RunSpec().choices(stage)),
 )
 PANELS = {
     COLLECT: "Collection",
     EXPLAIN: "Explaining and scoring",
+    PATTERN: "Patterns",
     ASK: "What a language model is asked",
     REACH: "How a language model is reached, and what it may cost",
 }
@@ -109,13 +110,20 @@ def run_program(call: Callable[[], None]) -> None:
     logging.getLogger("neuron_explainer").setLevel(logging.INFO)
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # our own error says it in a line
     # An orderly end, as by Ctrl-C: what is done is kept, and the same command goes on.
-    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    signal.signal(signal.SIGTERM, _interrupt)
     try:
         call()
     except NeuronExplainerError as error:
         _fail(str(error), 2 if isinstance(error, UsageError) else 1)
     except OSError as error:
         _fail(_describe_system_error(error), 1)
+
+
+def _interrupt(*_: object) -> None:
+    """As Ctrl-C, also in a job that a shell started in the background, where that is ignored."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.raise_signal(signal.SIGINT)
 
 
 def _describe_system_error(error: OSError) -> str:

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING
 from markupsafe import Markup, escape
 
 from neuron_explainer.pipeline.folder import RunFolder
+from neuron_explainer.pipeline.records import open_records
 from neuron_explainer.records.neuron import ActivationRecord, NeuronId, NeuronRecord
 from neuron_explainer.records.score import ScoredWindow
-from neuron_explainer.stores.neuron_store import NeuronStore
-from neuron_explainer.stores.results import Results, UnitResult
+from neuron_explainer.records.unit_result import UnitResult
+from neuron_explainer.stores.results import Results
 from neuron_explainer.viewer.display import printable
 
 if TYPE_CHECKING:
@@ -76,9 +77,9 @@ class Run:
     """A run folder, read alone: another process may be writing to it."""
 
     def __init__(self, path: Path | str) -> None:
-        """StoreError when there is no collection in the folder."""
+        """StoreError when the folder has no collection, nor says whose records it is over."""
         self._folder = RunFolder(Path(path))
-        self.store = NeuronStore(self._folder.store)
+        self.records = open_records(self._folder)
 
     @property
     def path(self) -> Path:
@@ -86,7 +87,7 @@ class Run:
 
     def neuron(self, layer_index: int, neuron_index: int) -> Neuron:
         """UnitNotFound when the collection has no such neuron."""
-        record = self.store.read_neuron(NeuronId(layer_index, neuron_index))
+        record = self.records.read_neuron(NeuronId(layer_index, neuron_index))
         if not self._folder.results.exists():
             return Neuron(record, None, ())
         with Results(self._folder.results, read_only=True) as results:

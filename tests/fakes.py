@@ -55,12 +55,15 @@ class ScriptedSource:
         """counts: tokens (batch, seq) -> which of them count; None: all do."""
         self._counts = counts
         self.layers = range(n_layers)
-        self.n_units = n_units
+        self._n_units = n_units
         generator = torch.Generator().manual_seed(7)
         by_token = torch.randn(n_layers, 300, n_units, generator=generator)
         by_position = torch.randn(n_layers, 64, n_units, generator=generator) / 2
         self._by_token = by_token * scale  # (layer, token, unit)
         self._by_position = by_position * scale  # (layer, position, unit)
+
+    def n_units(self, _layer: int) -> int:
+        return self._n_units
 
     def read(self, tokens: Tensor, layers: Sequence[int], receive: Receive) -> None:
         counted = None if self._counts is None else self._counts(tokens)

@@ -13,9 +13,11 @@ from neuron_explainer.collector.plans import CollectPlan, Shard, WindowPlan
 from neuron_explainer.collector.shards import ShardOutput, finish_shard
 from neuron_explainer.collector.token_means import TokenRows, plan_coverage
 from neuron_explainer.collector.windows import write_windows
-from neuron_explainer.stores.neuron_store import NeuronStore, StoreManifest, StoreWriter
+from neuron_explainer.records.units import Units
+from neuron_explainer.stores.neuron_store import NeuronStore, StoreWriter
+from neuron_explainer.stores.store_manifest import StoreManifest
 from neuron_explainer.stores.windows import FIT, RECORD, WindowTable, read_counts
-from neuron_explainer.subject.source import ActivationSource
+from neuron_explainer.subject.source import ActivationSource, ChosenUnits
 from neuron_explainer.subject.tokens import SubjectTokenizer
 from tests.fakes import scripted_documents
 
@@ -34,11 +36,16 @@ def collect_into(
     min_tokens: int = 1,
     checkpoint_every_s: float = 1000,
     on_tokens: OnTokens | None = None,
+    units: Units | None = None,
 ) -> NeuronStore | None:
     """A store of scripted documents, as the collect stage writes one; None: a shard of it.
 
-    Repeated words are kept: the documents are made of few.
+    Repeated words are kept: the documents are made of few. units: these of the source alone.
     """
+    if units is None:
+        units = Units(tuple(source.layers), source.n_units(source.layers[0]))
+    elif units.chosen is not None:
+        source = ChosenUnits(source, dict(zip(units.layers, units.chosen, strict=True)))
     writer = StoreWriter(folder)
     if read_counts(writer.windows_folder) is None:
         window_plan = WindowPlan(
@@ -51,7 +58,7 @@ def collect_into(
     table = WindowTable(writer.windows_folder)
     coverage = plan_coverage(
         table.count_tokens(FIT, tokenizer.n_tokens),
-        source.n_units * len(source.layers),
+        sum(map(source.n_units, source.layers)),
         plan.token_means_gb * 1e9,
     )
     writer.write_vocabulary(tokenizer.display)
@@ -65,8 +72,9 @@ def collect_into(
     )
     collection.collect(n_layers_a_group)
     manifest = StoreManifest(
-        fingerprint="f", subject="scripted", site=source.site, layers=tuple(source.layers),
-        n_units=source.n_units, n_ctx=plan.n_ctx, corpus="scripted", corpus_hash="c",
+        fingerprint="f", subject="scripted", site=source.site, layers=units.layers,
+        n_units=units.n_a_layer, chosen_units=units.chosen, n_ctx=plan.n_ctx,
+        corpus="scripted", corpus_hash="c",
         n_documents=counts.n_documents, n_duplicates=counts.n_duplicates,
         n_near_duplicates=counts.n_near_duplicates, n_windows=counts.n_windows,
         n_tokens=counts.n_tokens, n_record_tokens=table.count(RECORD)[1], coverage=coverage.share,

@@ -15,7 +15,8 @@ from neuron_explainer.explainers.token_lookup import ranked_tokens
 from neuron_explainer.prompts.activations import ShownWindow, normalize_window, strongest
 from neuron_explainer.prompts.explain import Evidence, Need
 from neuron_explainer.records.explanation import TokenLookupTable
-from neuron_explainer.records.neuron import NeuronId, NeuronRecord
+from neuron_explainer.records.neuron import ActivationRecord, NeuronId, NeuronRecord
+from neuron_explainer.records.patterns import FoundPatterns
 from neuron_explainer.records.splits import Split, split_records
 
 N_RANKED, N_TOKENS = 100, 50
@@ -47,6 +48,8 @@ class EvidenceSources:
     n_quiet: int = 5
     read_table: Callable[[NeuronId], TokenLookupTable] | None = None
     read_output: Callable[[NeuronId], OutputTokens] | None = None
+    read_patterns: Callable[[NeuronId], FoundPatterns] | None = None
+    """Given: the seeds of a unit's patterns are shown in place of its strongest windows."""
 
     def require(self, needs: Collection[Need]) -> None:
         """UsageError when a part that is needed has no source."""
@@ -70,10 +73,25 @@ class EvidenceSources:
         return Evidence(windows, quiet, tokens, promoted, suppressed)
 
     def _strongest_windows(self, record: NeuronRecord) -> tuple[ShownWindow, ...]:
+        if self.read_patterns is not None:
+            return show_seeds(self.read_patterns(record.neuron_id), record.max_activation)
         train = split_records(record, Split.TRAIN, self.n_windows).top
         if not train:
             raise CannotExplain("too few windows: none in the train split")
         return tuple(normalize_window(window, record.max_activation) for window in train)
+
+
+def show_seeds(found: FoundPatterns, max_activation: float) -> tuple[ShownWindow, ...]:
+    """The texts that patterns were found in, as far as they matter, by share, each once.
+
+    CannotExplain when there is no pattern.
+    """
+    seeds = dict.fromkeys(
+        ActivationRecord(pattern.seed, pattern.seed_activations) for pattern in found.patterns
+    )
+    if not seeds:
+        raise CannotExplain("no pattern found")
+    return tuple(normalize_window(seed, max_activation) for seed in seeds)
 
 
 def find_quiet_windows(

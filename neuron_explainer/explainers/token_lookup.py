@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from neuron_explainer.errors import CannotExplain
+from neuron_explainer.explainers.token_names import name_token
 from neuron_explainer.records.explanation import Explanation, TokenLookupTable
 from neuron_explainer.records.neuron import DEAD_UNIT, NeuronId, NeuronRecord
 
@@ -48,7 +49,7 @@ def describe(table: TokenLookupTable) -> str:
     floor = MIN_SHARE_OF_BEST * ranked[0][1]
     tokens = [token for token, mean in ranked if mean >= floor]
     words = {token.strip() for token in tokens if token.startswith(" ")}
-    names = list(dict.fromkeys(_name(token, token in words) for token in tokens))
+    names = list(dict.fromkeys(name_token(token, is_word=token in words) for token in tokens))
     return "tokens such as " + ", ".join(names[:MAX_NAMED])
 
 
@@ -57,18 +58,3 @@ def ranked_tokens(table: TokenLookupTable) -> list[tuple[str, float]]:
     positive = [(token, mean) for token, mean in table.mean_by_token.items() if mean > 0]
     frequent = [item for item in positive if table.count_by_token[item[0]] >= MIN_COUNT]
     return sorted(frequent or positive, key=lambda item: (-item[1], item[0]))
-
-
-def _name(token: str, is_word: bool) -> str:
-    """A token as a reader wants it: “two” for ` two`, “…ites” for a piece inside a word.
-
-    `is_word`: it is also among the tokens with a space before it, so it may stand alone.
-    """
-    if token[:1].islower() and not is_word:
-        return f"“…{token}”"
-    if token.strip():
-        return f"“{token.strip()}”"
-    if "\n" not in token:
-        return "a tab" if "\t" in token else "a space" if len(token) == 1 else "several spaces"
-    indented = "" if token.endswith("\n") else " and indentation"
-    return ("a line break" if token.count("\n") == 1 else "an empty line") + indented

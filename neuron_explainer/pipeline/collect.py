@@ -40,19 +40,16 @@ from neuron_explainer.pipeline.process_memory import (
 from neuron_explainer.pipeline.spec import (
     RunSpec,
     fingerprint,
-    parse_layers,
     parse_shard,
     plan_from,
 )
-from neuron_explainer.stores.neuron_store import (
-    NeuronStore,
-    StoreManifest,
-    StoreWriter,
-    holds_store,
-)
+from neuron_explainer.pipeline.unit_choice import resolve_units
+from neuron_explainer.records.units import Units
+from neuron_explainer.stores.neuron_store import NeuronStore, StoreWriter
+from neuron_explainer.stores.store_manifest import StoreManifest, holds_store
 from neuron_explainer.stores.windows import FIT, RECORD, WindowCounts, WindowTable, read_counts
 from neuron_explainer.subject.model import Subject, load_subject
-from neuron_explainer.subject.source import SubjectSource
+from neuron_explainer.subject.source import ActivationSource, ChosenUnits, SubjectSource
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,10 +141,12 @@ def resolve_choices(spec: RunSpec, material: Material) -> dict[str, Any]:
         raise UsageError(
             f"--n-ctx {spec.n_ctx}: {subject.name} reads at most {subject.n_ctx} tokens"
         )
+    units = resolve_units(spec, subject)
     return {
         **spec.choices("collect"),
         "dtype": subject.dtype,
-        "layers": parse_layers(spec.layers, subject.n_layers),
+        "layers": list(units.layers),
+        "units": None if units.chosen is None else [str(neuron_id) for neuron_id in units],
         "model_content": material.subject_hash,
         "corpus": material.corpus_hash,
     }
@@ -159,7 +158,8 @@ class _Job:
 
     spec: RunSpec
     material: Material
-    source: SubjectSource
+    source: ActivationSource
+    units: Units
     table: WindowTable
     counts: WindowCounts
     coverage: Coverage
@@ -171,39 +171,44 @@ class _Job:
 def _prepare(spec: RunSpec, material: Material, folder: RunFolder, listen: Listener) -> _Job:
     """Cuts the text, unless that was done, and plans what is kept of it."""
     subject = material.subject
-    source = SubjectSource(
-        subject,
-        parse_layers(spec.layers, subject.n_layers),
-        skip_first=spec.skip_first,
-        max_norm_ratio=spec.max_norm_ratio,
-    )
+    units = resolve_units(spec, subject)
+    source = _open_source(spec, subject, units)
     writer = StoreWriter(folder.store)
     counts = read_counts(writer.windows_folder)
     if counts is None:
-        _plan_memory(spec, subject, source, n_rows=1, n_drawn=1)  # the least that it can take
+        _plan_memory(spec, subject, units, n_rows=1, n_drawn=1)  # the least that it can take
         counts = _cut_text(spec, material, writer, listen)
     table = WindowTable(writer.windows_folder)
     blocks = BlockPlan(table, spec.collect_plan, parse_shard(spec.shard))
     coverage = plan_coverage(
         table.count_tokens(FIT, subject.tokenizer.n_tokens),
-        source.n_units * len(source.layers),
+        len(units),
         spec.token_means_gb * 1e9,
     )
     n_rows, n_drawn = len(coverage.token_ids) + 1, len(blocks.fit_drawn)
-    memory = _plan_memory(spec, subject, source, n_rows, n_drawn)
+    memory = _plan_memory(spec, subject, units, n_rows, n_drawn)
     listen(MemoryPlanned(memory))
     writer.write_vocabulary(subject.tokenizer.display)
     writer.write_coverage(coverage.token_ids)
     checkpoints = Checkpoints(folder.store / "checkpoint", spec.checkpoint_s)
-    return _Job(spec, material, source, table, counts, coverage, blocks, checkpoints, memory)
+    return _Job(spec, material, source, units, table, counts, coverage, blocks, checkpoints, memory)
+
+
+def _open_source(spec: RunSpec, subject: Subject, units: Units) -> ActivationSource:
+    source = SubjectSource(
+        subject, units.layers, skip_first=spec.skip_first, max_norm_ratio=spec.max_norm_ratio
+    )
+    if units.chosen is None:
+        return source
+    return ChosenUnits(source, dict(zip(units.layers, units.chosen, strict=True)))
 
 
 def _plan_memory(
-    spec: RunSpec, subject: Subject, source: SubjectSource, n_rows: int, n_drawn: int
+    spec: RunSpec, subject: Subject, units: Units, n_rows: int, n_drawn: int
 ) -> MemoryPlan:
     shape = Shape(
-        n_layers=len(source.layers),
-        n_units=source.n_units,
+        n_units=tuple(len(units.of_layer(layer)) for layer in units.layers),
+        n_a_layer=units.n_a_layer,
         n_rows=n_rows,
         n_drawn=n_drawn,
         activation_bytes=subject.model.dtype.itemsize,
@@ -211,8 +216,8 @@ def _plan_memory(
     return plan_memory(
         shape,
         spec.collect_plan,
-        used_bytes=used_memory_bytes(source.device),
-        budget_bytes=memory_budget_bytes(spec.memory_gb, source.device),
+        used_bytes=used_memory_bytes(subject.device),
+        budget_bytes=memory_budget_bytes(spec.memory_gb, subject.device),
     )
 
 
@@ -245,8 +250,7 @@ def _cut_text(
 def _read(job: _Job, output: Output, listen: Listener) -> None:
     """Both passes over every layer that is not finished."""
     source, coverage = job.source, job.coverage
-    n_tokens = job.table.n_tokens * job.memory.n_groups // parse_shard(job.spec.shard).n_shards
-    progress = _Progress(listen, n_tokens)
+    progress = _Progress(listen, job.blocks.expected_tokens() * job.memory.n_groups)
     rows = TokenRows(coverage, job.material.subject.tokenizer.n_tokens, source.device)
     collection = Collection(
         source, job.blocks, job.spec.collect_plan, rows, output, job.checkpoints, progress.add
@@ -255,7 +259,7 @@ def _read(job: _Job, output: Output, listen: Listener) -> None:
     listen(
         StageFinished(
             "collect",
-            f"{len(source.layers) * source.n_units:,} neurons of {len(source.layers)} layers at "
+            f"{len(job.units):,} neurons of {len(job.units.layers)} layers at "
             f"{progress.rate:,.0f} tokens/s; token means for {len(coverage.token_ids):,} tokens "
             f"cover {coverage.share:.1%} of the text; peak memory "
             f"{peak_memory_bytes(source.device) / 1e9:.2f} GB",
@@ -264,13 +268,14 @@ def _read(job: _Job, output: Output, listen: Listener) -> None:
 
 
 def _manifest(job: _Job, name: str) -> StoreManifest:
-    counts, source = job.counts, job.source
+    counts, units = job.counts, job.units
     return StoreManifest(
         fingerprint=name,
         subject=job.material.subject.name,
-        site=source.site,
-        layers=tuple(source.layers),
-        n_units=source.n_units,
+        site=job.source.site,
+        layers=units.layers,
+        n_units=units.n_a_layer,
+        chosen_units=units.chosen,
         n_ctx=job.spec.n_ctx,
         corpus=job.material.corpus.name,
         corpus_hash=job.material.corpus_hash,

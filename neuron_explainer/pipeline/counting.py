@@ -5,10 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 from neuron_explainer.llm.capabilities import ALL_AT_ONCE, Capabilities, Capability
-from neuron_explainer.llm.openai_client import OPENAI_URL, thinks_first
+from neuron_explainer.llm.chat_body import thinks_first
+from neuron_explainer.llm.openai_client import OPENAI_URL
 from neuron_explainer.llm.pieces import HfPieceTokenizer
 from neuron_explainer.llm.prices import Price, read_prices
 from neuron_explainer.llm.token_estimate import estimate_tokens
+from neuron_explainer.pipeline.batching import batch_price
 from neuron_explainer.pipeline.estimate import (
     CountingClient,
     Tallies,
@@ -21,6 +23,8 @@ from neuron_explainer.pipeline.model_names import ModelName, price_of
 from neuron_explainer.pipeline.spec import RunSpec
 from neuron_explainer.subject.pretrained import load_tokenizer, read_config
 
+IN_BATCHES = " (in batches)"
+"""Behind a model's name: what it is asked so costs less."""
 ASSUMED = "assumed; nobody was asked"
 
 
@@ -35,7 +39,8 @@ class CountingModels:
 
     def text_model(self, name: ModelName, *, for_numbers: bool = False) -> TextModel:  # noqa: ARG002
         """Nothing is kept, so it does not matter for what."""
-        client = CountingClient(self._tally(name), any_completion)
+        is_batched = self._spec.batch and not name.is_local
+        client = CountingClient(self._tally(name, is_batched=is_batched), any_completion)
         if not name.is_local:
             is_reasoning = self._spec.reasoning_effort is not None or thinks_first(name.model)
             return TextModel(client, True, is_reasoning, estimate_tokens, None)
@@ -91,12 +96,14 @@ class CountingModels:
         return str(name)
 
     def find_price(self, model: str) -> Price | None:
-        """By the name a user gives a model that was asked."""
-        return price_of(self._names[model], self._prices)
+        """By the name a user gives a model that was asked, and whether that is in batches."""
+        price = price_of(self._names[model], self._prices)
+        return batch_price(price) if model.endswith(IN_BATCHES) else price
 
-    def _tally(self, name: ModelName) -> Tally:
-        self._names[str(name)] = name
-        return self.tallies.of(str(name))
+    def _tally(self, name: ModelName, *, is_batched: bool = False) -> Tally:
+        label = f"{name}{IN_BATCHES if is_batched else ''}"
+        self._names[label] = name
+        return self.tallies.of(label)
 
 
 def _n_ctx(name: ModelName) -> int:

@@ -22,7 +22,7 @@ from neuron_explainer.pipeline.network import (
 )
 from neuron_explainer.pipeline.packages import Import, check_imports, check_versions, read_installed
 from neuron_explainer.pipeline.run_state import check_run
-from neuron_explainer.stores.neuron_store import holds_store
+from neuron_explainer.stores.store_manifest import holds_store
 
 LITTLE_MEMORY = 4_000_000_000
 """The program, the bundled model and the default `--token-means-gb` fill it."""

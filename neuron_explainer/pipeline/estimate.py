@@ -28,6 +28,7 @@ from neuron_explainer.pipeline.wording import format_seconds
 from neuron_explainer.records.cost import PICOUSD
 from neuron_explainer.records.explanation import TokenLookupTable
 from neuron_explainer.records.neuron import ActivationRecord, Moments, NeuronId, NeuronRecord
+from neuron_explainer.records.patterns import FoundPatterns, Pattern
 from neuron_explainer.records.splits import RANDOM_SPLITS, TOP_SPLITS
 from neuron_explainer.scoring.selection import rank_explanations
 from neuron_explainer.subject.output_tokens import OutputTokens
@@ -172,6 +173,22 @@ def typical_table(_neuron_id: NeuronId) -> TokenLookupTable:
     """As many tokens as a prompt shows."""
     means = {f" {word}{i}": 1.0 for i in range(10) for word in WORDS}
     return TokenLookupTable(means, dict.fromkeys(means, 10), 0.0)
+
+
+def typical_patterns(_neuron_id: NeuronId) -> FoundPatterns:
+    """As many and as long as most units have."""
+    seeds = [tuple(f" {word}" for word in WORDS[i : i + 4]) for i in range(0, 12, 4)]
+    return FoundPatterns(
+        tuple(
+            Pattern(
+                sets=tuple(frozenset([token]) for token in seed), activation=1.0, n_matches=10,
+                share=0.3, precision=0.5, seed=seed, seed_activations=(0.0, 0.0, 0.0, 1.0),
+            )
+            for seed in seeds
+        ),
+        n_tokens=0,
+        is_cut_short=False,
+    )  # fmt: skip
 
 
 def typical_output(_neuron_id: NeuronId) -> OutputTokens:

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from neuron_explainer.collector.memory import MemoryPlan
+from neuron_explainer.llm.batch_book import BatchNews
 from neuron_explainer.records.cost import UnitCost
-from neuron_explainer.stores.results import UnitResult
+from neuron_explainer.records.unit_result import UnitResult
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +53,12 @@ class MoneySpent:
 
 
 @dataclass(frozen=True, slots=True)
+class BatchAdvanced:
+    batch: BatchNews
+    """How a batch is doing, whenever it was looked at."""
+
+
+@dataclass(frozen=True, slots=True)
 class Noted:
     subject: str
     """One word: what the line is about."""
@@ -73,6 +80,7 @@ Event = (
     | MemoryPlanned
     | UnitExplained
     | MoneySpent
+    | BatchAdvanced
     | Noted
     | ReportWritten
 )

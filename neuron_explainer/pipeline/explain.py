@@ -63,6 +63,8 @@ class Method:
     """None: no language model is asked."""
     close: Callable[[], Awaitable[None]] = _close_nothing
     """Called once, when nothing more will be asked."""
+    n_at_once: int = MAX_CONCURRENT
+    """Units under way at once."""
 
     @property
     def fingerprint(self) -> str:
@@ -161,8 +163,8 @@ async def explain_units(
 
     async def explain_unit(neuron_id: NeuronId) -> Outcome:
         charged_to.set(method.purpose(neuron_id))  # each unit is a task, with its own context
-        record = store.read_neuron(neuron_id)
         try:
+            record = store.read_neuron(neuron_id)
             explanation, candidates = await _choose(method, record)
             scored = await method.scorer.score(explanation, record)
         except CannotExplain as error:
@@ -173,7 +175,7 @@ async def explain_units(
             return Outcome(neuron_id, None, failure_reason(error), error=error)
         return Outcome(neuron_id, (explanation, scored), None, candidates)
 
-    async for outcome in map_bounded(explain_unit, neuron_ids, MAX_CONCURRENT):
+    async for outcome in map_bounded(explain_unit, neuron_ids, method.n_at_once):
         yield outcome
 
 

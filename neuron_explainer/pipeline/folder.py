@@ -1,12 +1,16 @@
 """A run folder: what lies where in it, who may write to it, and which choices made it.
 
-run.json          the choices of the collection, resolved; a folder is never mixed
+run.json          the choices of the collection, resolved, or whose records it is scored on
+                  (records.py); a folder is never mixed
 store/            stores/neuron_store.py
 shards/03-of-16/  a run folder of its own for each shard, until they are merged
 results.sqlite    stores/results.py
 responses.sqlite  answers of language models, so that none is paid for twice
 spending.sqlite   what was asked of them, and what it cost
+batches.sqlite    batches at a provider, and answers of theirs that were not asked for yet
 library.sqlite    explanations imported from elsewhere, for `search`
+patterns.sqlite   stores/pattern_store.py
+cascade.json      what the stages of a cascade came to, for `scores`
 progress.json     how far the run has come, for `status`
 report.html       viewer/report.py
 .preview/         a run of its own on a little of the text, while the real one is collected
@@ -28,10 +32,12 @@ from neuron_explainer.collector.plans import Shard
 from neuron_explainer.errors import SpecMismatch, StoreError
 from neuron_explainer.pipeline.spec import flag_of
 from neuron_explainer.stores import atomic
-from neuron_explainer.stores.neuron_store import holds_store
+from neuron_explainer.stores.store_manifest import holds_store
 from neuron_explainer.stores.windows import read_counts
 
 DEFAULT_RUN = Path("runs/default")
+_N_NAMED = 5
+"""Of a long list, in a message."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +65,20 @@ class RunFolder:
         return self.path / "spending.sqlite"
 
     @property
+    def batches(self) -> Path:
+        return self.path / "batches.sqlite"
+
+    @property
     def library(self) -> Path:
         return self.path / "library.sqlite"
+
+    @property
+    def patterns(self) -> Path:
+        return self.path / "patterns.sqlite"
+
+    @property
+    def cascade(self) -> Path:
+        return self.path / "cascade.json"
 
     @property
     def progress(self) -> Path:
@@ -108,10 +126,11 @@ class RunFolder:
     def claim(self, choices: Mapping[str, Any]) -> None:
         """Makes the folder that of these choices; SpecMismatch when it holds another collection.
 
-        Choices whose text was never cut into windows to the end bind nobody.
+        Choices whose text was never cut into windows to the end, and without results, bind nobody.
         """
         plain = json.loads(json.dumps(choices))  # as it reads back: tuples are lists
-        if holds_store(self.store) or read_counts(self.store / "windows") is not None:
+        has_windows = read_counts(self.store / "windows") is not None
+        if holds_store(self.store) or has_windows or self.results.exists():
             self._require_same(plain)
         text = json.dumps(plain, indent=1, ensure_ascii=False)
         atomic.write_text(self._choices, text + "\n")
@@ -121,8 +140,15 @@ class RunFolder:
         known = self.read_choices()
         if known is None:
             raise SpecMismatch(f"{self.path} holds a collection without its run.json; {way_out}")
+        if _whose(known) != _whose(choices):
+            raise SpecMismatch(
+                f"{self.path} holds {_whose(known)}, not {_whose(choices)}; use --run with another "
+                "folder"
+            )
+        if "records" in choices:
+            return  # the same ones, wherever they lie now
         difference = ", ".join(
-            f"{flag_of(name).removeprefix('--')} was {known.get(name)}, now {value}"
+            _describe_difference(flag_of(name).removeprefix("--"), known.get(name), value)
             for name, value in choices.items()
             if known.get(name) != value
         )
@@ -132,8 +158,8 @@ class RunFolder:
     def clear(self) -> None:
         """Removes what a run made, and nothing else that may lie in the folder.
 
-        The answers of language models stay: they are the same for the same question, and were
-        paid for.
+        The answers of language models stay, and the batches at a provider: they are the same for
+        the same question, and are paid for.
 
         StoreError when there is a `store` that no run made.
         """
@@ -141,10 +167,11 @@ class RunFolder:
             raise StoreError(f"{self.store} was not made by a run; use --run with another folder")
         for path in (self.store, self.preview.path, self._shards):
             shutil.rmtree(path, ignore_errors=True)
-        for path in (self._choices, self.report, self.progress):
+        for path in (self._choices, self.report, self.progress, self.cascade):
             path.unlink(missing_ok=True)
-        for suffix in ("", "-wal", "-shm", "-journal"):  # sqlite's own
-            Path(f"{self.results}{suffix}").unlink(missing_ok=True)
+        for database in (self.results, self.patterns):
+            for suffix in ("", "-wal", "-shm", "-journal"):  # sqlite's own
+                Path(f"{database}{suffix}").unlink(missing_ok=True)
 
     def is_locked(self) -> bool:
         """Whether a process writes; it is tried for an instant, side by side with readers."""
@@ -172,3 +199,29 @@ class RunFolder:
                     f"another process is writing to {self.path}; wait for it, or use --run"
                 ) from error
             yield
+
+
+def _whose(choices: Mapping[str, Any]) -> str:
+    """What a folder's results are over."""
+    match choices:
+        case {"records": "published", "dataset": dataset, "source": source}:
+            return f"results over the published records of {dataset} from {source}"
+        case {"records": _, "fingerprint": fingerprint}:
+            return f"results over the collection {fingerprint} of another run"
+    return "a collection of its own"
+
+
+def _describe_difference(name: str, before: Any, now: Any) -> str:
+    """`seed was 0, now 1`; of long lists what is new, and what is gone."""
+    if all(isinstance(one, list) and len(one) > _N_NAMED for one in (before, now)):
+        new = [value for value in now if value not in set(before)]
+        gone = [value for value in before if value not in set(now)]
+        return f"{name}: new {_shorten(new)}, gone {_shorten(gone)}"
+    return f"{name} was {_shorten(before)}, now {_shorten(now)}"
+
+
+def _shorten(value: Any) -> str:
+    """`[0, 1]`, or `1,000: 0:3, 0:17, …`"""
+    if not isinstance(value, list) or len(value) <= _N_NAMED:
+        return str(value)
+    return f"{len(value):,}: {', '.join(map(str, value[:_N_NAMED]))}, …"

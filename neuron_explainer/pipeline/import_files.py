@@ -1,6 +1,7 @@
 """Explanations from files of every kind that is known, into a library.
 
     a run folder                 the newest explanation of each unit, by the method used last
+    a bundle, folder or zip      the explanations of all its methods (formats/bundle.py)
     delphi's folder              formats/delphi.py
     a Neuronpedia export         formats/neuronpedia.py, whole or any part of it
     a mirror of the published    LAYER/NEURON.jsonl below `explanations` (formats/openai.py)
@@ -21,21 +22,30 @@ from pathlib import Path
 from typing import Protocol
 
 from neuron_explainer.errors import NeuronExplainerError, RecordFormatError, StoreError
+from neuron_explainer.formats.bundle import is_bundle, open_bundle
 from neuron_explainer.formats.delphi import is_delphi, read_delphi
 from neuron_explainer.formats.neuronpedia import find_batches, is_neuronpedia, read_neuronpedia
+from neuron_explainer.formats.neuronpedia_units import (
+    is_neuronpedia_activation,
+    is_neuronpedia_feature,
+    read_neuronpedia_activations,
+    read_neuronpedia_features,
+)
+from neuron_explainer.formats.openai_listed import OPENAI, list_results
 from neuron_explainer.formats.openai_results import read_results
 from neuron_explainer.formats.rows import read_rows, readable
-from neuron_explainer.formats.tables import read_claim, read_table
+from neuron_explainer.formats.tables import read_table
 from neuron_explainer.formats.transluce import is_transluce, read_transluce
 from neuron_explainer.pipeline.folder import RunFolder
+from neuron_explainer.pipeline.records import read_subject_choices
 from neuron_explainer.records.listed import ListedExplanation, ListedScore
-from neuron_explainer.records.published import PublishedExplanation
 from neuron_explainer.records.score import reason_kind
+from neuron_explainer.records.unit_result import UnitResult
 from neuron_explainer.stores.library import Added, Library
-from neuron_explainer.stores.results import Results, UnitResult
+from neuron_explainer.stores.results import Results
 
-OPENAI = "openai"
-"""The source of the published explanations."""
+WINDOW, FACTS = "window of activations", "facts of a unit"
+"""Of Neuronpedia's exports; they are read for other uses."""
 _UNIT_FILE = re.compile(r"\d+\.jsonl")
 
 
@@ -43,6 +53,7 @@ class Kind(StrEnum):
     """What a file or a folder is."""
 
     RUN = "run"
+    BUNDLE = "bundle"
     DELPHI = "delphi"
     NEURONPEDIA = "neuronpedia"
     OPENAI = "openai"
@@ -98,10 +109,12 @@ def _import_part(
 def _find_parts(path: Path) -> Sequence[tuple[Path, Kind]]:
     """Each with its kind; RecordFormatError when it is none that is known."""
     if not path.is_dir():
-        return [(path, _kind_of_file(path))]
+        return [(path, Kind.BUNDLE if is_bundle(path) else _kind_of_file(path))]
     with readable(path):
         if RunFolder(path).results.exists():
             return [(path, Kind.RUN)]
+        if is_bundle(path):
+            return [(path, Kind.BUNDLE)]
         if is_delphi(path):
             return [(path, Kind.DELPHI)]
         if batches := find_batches(path):
@@ -109,7 +122,7 @@ def _find_parts(path: Path) -> Sequence[tuple[Path, Kind]]:
         if any(_unit_files(path)):
             return [(path, Kind.OPENAI)]
     raise RecordFormatError(
-        path, "no run, no folder of delphi, of Neuronpedia or of published explanations"
+        path, "no run, no bundle, no folder of delphi, of Neuronpedia or of published explanations"
     )
 
 
@@ -121,7 +134,8 @@ def _kind_of_file(path: Path) -> Kind:
         return Kind.OPENAI
     if is_transluce(fields):
         return Kind.TRANSLUCE
-    return Kind.NEURONPEDIA if is_neuronpedia(fields) else Kind.TABLE
+    is_of_units = is_neuronpedia_activation(fields) or is_neuronpedia_feature(fields)
+    return Kind.NEURONPEDIA if is_of_units or is_neuronpedia(fields) else Kind.TABLE
 
 
 def _unit_files(folder: Path) -> Iterator[Path]:
@@ -149,6 +163,22 @@ def _read_transluce(
     return read_transluce(path, left_out, source=source)
 
 
+def _read_neuronpedia(
+    path: Path, left_out: Counter[str], *, source: str | None, model: str | None
+) -> Iterator[ListedExplanation]:
+    """Of a file without explanations, what it holds is counted: a library has no place for it."""
+    first = next(read_rows(path), None)
+    fields = {} if first is None else first.fields
+    if is_neuronpedia_activation(fields):
+        for unit in read_neuronpedia_activations(path, left_out):
+            left_out[WINDOW] += len(unit.windows)
+    elif is_neuronpedia_feature(fields):
+        for _ in read_neuronpedia_features(path, left_out):
+            left_out[FACTS] += 1
+    else:
+        yield from read_neuronpedia(path, left_out, source=source, model=model)
+
+
 def _read_openai(
     path: Path, left_out: Counter[str], *, source: str | None, model: str | None
 ) -> Iterator[ListedExplanation]:
@@ -158,24 +188,7 @@ def _read_openai(
             document = file.read_bytes()
         results, not_read = read_results(document, file)
         left_out.update(not_read)
-        for explanation in results.explanations:
-            text = read_claim(explanation.text, left_out)
-            if text is None:
-                continue
-            scores = tuple(_published_scores(explanation))
-            try:
-                yield ListedExplanation(
-                    results.neuron_id, text, source or OPENAI, model, scores=scores
-                )
-            except ValueError as error:
-                raise RecordFormatError(file, str(error)) from error
-
-
-def _published_scores(explanation: PublishedExplanation) -> Iterator[ListedScore]:
-    for name in ("ev_correlation_score", "rsquared_score", "absolute_dev_explained_score"):
-        value = getattr(explanation, name)
-        if value is not None:
-            yield ListedScore(value, name)
+        yield from list_results(results, file, left_out, source=source or OPENAI, model=model)
 
 
 def _place(path: Path) -> tuple[int, str, int]:
@@ -189,13 +202,34 @@ def _read_run(
     path: Path, left_out: Counter[str], *, source: str | None, model: str | None
 ) -> Iterator[ListedExplanation]:
     folder = RunFolder(path)
-    subject = (folder.read_choices() or {}).get("model") or model
+    subject = read_subject_choices(folder).get("model") or model
     with Results(folder.results, read_only=True) as results:
         for unit in results.units(results.current_method()):
-            if unit.text is None:
-                left_out[f"unit without an explanation: {reason_kind(unit.reason or '')}"] += 1
-                continue
-            yield list_unit(unit, source=source or path.resolve().name, model=subject)
+            if _has_text(unit, left_out):
+                yield list_unit(unit, source=source or path.resolve().name, model=subject)
+
+
+def _read_bundle(
+    path: Path, left_out: Counter[str], *, source: str | None, model: str | None
+) -> Iterator[ListedExplanation]:
+    del model  # a bundle names its own
+    with open_bundle(path) as bundle:
+        content = bundle.manifest.content
+        for explanation in bundle.explanations():
+            if _has_text(explanation.result, left_out):
+                try:
+                    yield list_unit(
+                        explanation.result, source=source or content.run, model=content.subject
+                    )
+                except ValueError as error:
+                    raise RecordFormatError(path, str(error)) from error
+
+
+def _has_text(unit: UnitResult, left_out: Counter[str]) -> bool:
+    """Whether there is an explanation; one that is missing is counted."""
+    if unit.text is None:
+        left_out[f"unit without an explanation: {reason_kind(unit.reason or '')}"] += 1
+    return unit.text is not None
 
 
 def list_unit(unit: UnitResult, *, source: str, model: str | None) -> ListedExplanation:
@@ -219,8 +253,9 @@ def list_unit(unit: UnitResult, *, source: str, model: str | None) -> ListedExpl
 
 READERS: dict[Kind, Reader] = {
     Kind.RUN: _read_run,
+    Kind.BUNDLE: _read_bundle,
     Kind.DELPHI: read_delphi,
-    Kind.NEURONPEDIA: read_neuronpedia,
+    Kind.NEURONPEDIA: _read_neuronpedia,
     Kind.OPENAI: _read_openai,
     Kind.TRANSLUCE: _read_transluce,
     Kind.TABLE: read_table,

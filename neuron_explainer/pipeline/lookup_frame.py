@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 from collections.abc import Iterable
 from pathlib import Path
+from typing import TypeAlias
 
 import pandas as pd
 
-from neuron_explainer.errors import RecordFormatError
 from neuron_explainer.pipeline.bounded import map_bounded
-from neuron_explainer.pipeline.run_lookup import default_archive
+from neuron_explainer.pipeline.run_lookup import open_archive
 from neuron_explainer.published.archive import Archive
 from neuron_explainer.published.downloads import Fetcher
 from neuron_explainer.published.locations import PUBLISHED_URL, Kind, check_unit, find_dataset
@@ -19,21 +20,13 @@ from neuron_explainer.published.lookup import PublishedNeuron, look_up
 from neuron_explainer.published.sources import open_source
 from neuron_explainer.records.neuron import NeuronId
 
+logger = logging.getLogger(__name__)
 COLUMNS = ("layer", "neuron", "explanation", "score", "max_activation", "reason")
+Row: TypeAlias = tuple[object, ...]
+"""Of COLUMNS."""
+KINDS = (Kind.ACTIVATIONS, Kind.EXPLANATIONS)
+"""What a row is made of."""
 N_AT_ONCE = 16
-
-
-def read_ids(path: Path) -> list[NeuronId]:
-    """From a csv or parquet with columns layer and neuron, or LAYER:NEURON, one a line.
-
-    RecordFormatError for a table without these columns, UsageError for a line that is no neuron.
-    """
-    if path.suffix.lower() not in (".csv", ".parquet"):
-        return [NeuronId.parse(line) for line in path.read_text("utf-8").split()]
-    frame = pd.read_csv(path) if path.suffix.lower() == ".csv" else pd.read_parquet(path)
-    if not {"layer", "neuron"} <= set(frame.columns):
-        raise RecordFormatError(path, "a table of neurons has the columns layer and neuron")
-    return ids_of(frame)
 
 
 def ids_of(frame: pd.DataFrame) -> list[NeuronId]:
@@ -60,15 +53,20 @@ def look_up_many(
     dataset = find_dataset(model)
     wanted = list(neuron_ids)
 
-    async def look_all(kept: Archive, fetcher: Fetcher | None) -> list[PublishedNeuron]:
-        async def look(neuron_id: NeuronId) -> tuple[NeuronId, PublishedNeuron]:
-            return neuron_id, await look_up(dataset, neuron_id, archive=kept, fetcher=fetcher)
+    n_not_kept = 0
 
-        found = {i: one async for i, one in map_bounded(look, dict.fromkeys(wanted), N_AT_ONCE)}
-        return [found[neuron_id] for neuron_id in wanted]
+    async def look_all(kept: Archive, fetcher: Fetcher | None) -> dict[NeuronId, Row]:
+        async def look(neuron_id: NeuronId) -> tuple[NeuronId, Row]:
+            nonlocal n_not_kept
+            found = await look_up(dataset, neuron_id, archive=kept, fetcher=fetcher, kinds=KINDS)
+            n_not_kept += len(found.not_kept)
+            return neuron_id, _row(found)
 
-    async def look_in_archive() -> list[PublishedNeuron]:
-        with Archive(archive or default_archive()) as kept:
+        n_at_once = 1 if fetcher is None else N_AT_ONCE  # nothing to wait for, and memory is reused
+        return {i: row async for i, row in map_bounded(look, dict.fromkeys(wanted), n_at_once)}
+
+    async def look_in_archive() -> dict[NeuronId, Row]:
+        with open_archive(archive, is_offline=is_offline) as kept:
             if is_offline:
                 return await look_all(kept, None)
             async with open_source(source, n_at_once=N_AT_ONCE) as opened:
@@ -76,10 +74,13 @@ def look_up_many(
 
     for neuron_id in wanted:
         check_unit(dataset, neuron_id)  # before anything is fetched
-    return pd.DataFrame(map(_row, asyncio.run(look_in_archive())), columns=list(COLUMNS))
+    rows = asyncio.run(look_in_archive())
+    if n_not_kept:
+        logger.warning("%d documents are not kept: the archive cannot be written", n_not_kept)
+    return pd.DataFrame([rows[neuron_id] for neuron_id in wanted], columns=list(COLUMNS))
 
 
-def _row(found: PublishedNeuron) -> tuple[object, ...]:
+def _row(found: PublishedNeuron) -> Row:
     explanations = found.results.explanations if found.results is not None else ()
     best = explanations[0] if explanations else None
     reason = found.missing.get(Kind.EXPLANATIONS)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Protocol, TypedDict
+from typing import Any, NamedTuple, Protocol, TypedDict
 
 from neuron_explainer.errors import UsageError
 from neuron_explainer.explainers.base import Explainer
 from neuron_explainer.explainers.evidence import EvidenceSources, OutputTokens
 from neuron_explainer.explainers.llm import LLMExplainer
+from neuron_explainer.explainers.patterns import PatternExplainer
 from neuron_explainer.explainers.token_lookup import TokenLookupExplainer
 from neuron_explainer.llm.capabilities import (
     ALL_AT_ONCE,
@@ -22,7 +23,15 @@ from neuron_explainer.llm.capabilities import (
 from neuron_explainer.llm.client import LLMClient, PieceTokenizer, PromptLogprobClient
 from neuron_explainer.llm.pieces import ValueTokens, read_value_tokens
 from neuron_explainer.pipeline.model_names import ModelName, parse_model_name
-from neuron_explainer.pipeline.spec import ASK, EXPLAIN, SAME_MODEL, TOKEN_LOOKUP, RunSpec
+from neuron_explainer.pipeline.spec import (
+    ASK,
+    EMBEDDED,
+    EXPLAIN,
+    PATTERNS,
+    SAME_MODEL,
+    TOKEN_LOOKUP,
+    RunSpec,
+)
 from neuron_explainer.prompts import (
     simulate,
     simulate_distilled,
@@ -35,12 +44,14 @@ from neuron_explainer.prompts.explain_kinds import PROMPTS
 from neuron_explainer.prompts.few_shot import read_few_shot_set
 from neuron_explainer.records.explanation import TokenLookupTable
 from neuron_explainer.records.neuron import NeuronId
+from neuron_explainer.records.patterns import ContextMeans, FoundPatterns
 from neuron_explainer.scoring.simulation import SimulationScorer
 from neuron_explainer.simulators.all_at_once import AllAtOnceSimulator
 from neuron_explainer.simulators.base import Simulator
 from neuron_explainer.simulators.distilled import VALUES as DISTILLED_VALUES
 from neuron_explainer.simulators.distilled import DistilledSimulator
 from neuron_explainer.simulators.one_at_a_time import OneAtATimeSimulator
+from neuron_explainer.simulators.patterns import PatternSimulator
 from neuron_explainer.simulators.streaming import StreamingSimulator
 from neuron_explainer.simulators.structured import StructuredSimulator
 from neuron_explainer.simulators.token_lookup import TokenLookupSimulator
@@ -83,6 +94,13 @@ class ValueModel:
     n_context_tokens: int | None
 
 
+class PatternReaders(NamedTuple):
+    """Where what was found of a unit comes from."""
+
+    found: Callable[[NeuronId], FoundPatterns]
+    contexts: Callable[[NeuronId], ContextMeans]
+
+
 class Models(Protocol):
     """Where models come from: this machine and servers, or nowhere for an estimate."""
 
@@ -116,16 +134,16 @@ def check_method(spec: RunSpec) -> None:
         )
     if spec.simulation == DISTILLED and name is not None and not name.is_local:
         raise UsageError("--simulation distilled reads a local model; use --simulator hf:MODEL")
-    if name is None and spec.explainer != TOKEN_LOOKUP:
+    if name is None and spec.simulator not in (SAME_MODEL, spec.explainer):
         raise UsageError(
-            "the token lookup table predicts from its own explanations alone; give --simulator "
-            "openai:MODEL, hf:MODEL, or auto for the explainer's model"
+            f"--simulator {spec.simulator} predicts from its own explanations alone; give "
+            "--simulator openai:MODEL, hf:MODEL, or auto for the explainer's own"
         )
 
 
 def explainer_name(spec: RunSpec) -> ModelName | None:
     """None: no language model explains."""
-    if spec.explainer == TOKEN_LOOKUP:
+    if spec.explainer in EMBEDDED:
         return None
     return parse_model_name(spec.explainer, "--explainer", spec.base_url)
 
@@ -134,7 +152,7 @@ def simulator_name(spec: RunSpec) -> ModelName | None:
     """None: no language model simulates."""
     if spec.simulator == SAME_MODEL:
         return explainer_name(spec)
-    if spec.simulator == TOKEN_LOOKUP:
+    if spec.simulator in EMBEDDED:
         return None
     base_url = spec.simulator_base_url or spec.base_url
     return parse_model_name(spec.simulator, "--simulator", base_url)
@@ -147,7 +165,7 @@ def baseline_spec(spec: RunSpec) -> RunSpec:
 
 def lookup_choices(spec: RunSpec, collection: str) -> dict[str, Any]:
     """What can change the results of the token lookup table; collection: its fingerprint."""
-    return {"collection": collection, **spec.choices(EXPLAIN)}
+    return {"collection": collection, **baseline_spec(spec).choices(EXPLAIN)}
 
 
 def method_choices(
@@ -155,9 +173,9 @@ def method_choices(
 ) -> dict[str, Any]:
     """What can change the results of language models; simulation: as it was resolved."""
     explainer, simulator = explainer_name(spec), simulator_name(spec)
-    choices = lookup_choices(spec, collection) | spec.choices(ASK)
+    choices = {"collection": collection} | spec.choices(EXPLAIN) | spec.choices(ASK)
     choices |= {
-        "simulator": str(simulator or TOKEN_LOOKUP),
+        "simulator": str(simulator or spec.explainer),
         "simulation": simulation,
         "simulation_prompt": PROMPT_VERSIONS.get(simulation),
         "models": [models.identity(name) for name in (explainer, simulator) if name is not None],
@@ -179,15 +197,36 @@ def make_scorer(spec: RunSpec, simulator: Simulator) -> SimulationScorer:
     )
 
 
+SCORERS: Mapping[str, Callable[[RunSpec, Simulator], SimulationScorer]] = {
+    SimulationScorer.name: make_scorer
+}
+"""By the name that `--scorers` takes."""
+
+
+def parse_scorers(text: str) -> tuple[str, ...]:
+    """`simulation` -> ("simulation",), separated by commas; UsageError for one not in SCORERS."""
+    names = tuple(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
+    unknown = [name for name in names if name not in SCORERS]
+    if unknown or not names:
+        raise UsageError(
+            f"--scorers {text!r}: {', '.join(unknown) or 'nothing'} is not known; one or more of "
+            f"{', '.join(SCORERS)}"
+        )
+    return names
+
+
 def make_explainer(
     spec: RunSpec,
     models: Models,
     read_table: Callable[[NeuronId], TokenLookupTable],
     read_output: Callable[[NeuronId], OutputTokens] | None = None,
+    patterns: PatternReaders | None = None,
 ) -> Explainer:
     """read_table, read_output: a unit's mean activation by token, and what its output weights do,
-    for the prompts that show it."""
+    for the prompts that show it; patterns: where the spec needs them."""
     name = explainer_name(spec)
+    if name is None and patterns is not None:
+        return PatternExplainer(read_table, patterns.found, patterns.contexts)
     if name is None:
         return TokenLookupExplainer(read_table)
     model = models.text_model(name)
@@ -205,6 +244,7 @@ def make_explainer(
             n_windows=spec.n_per_split,
             read_table=read_table,
             read_output=read_output,
+            read_patterns=None if patterns is None else patterns.found,
         ),
         n_explanations=spec.n_explanations,
         is_chat=model.is_chat,
@@ -220,7 +260,7 @@ def resolve_simulation(spec: RunSpec, models: Models) -> str:
     """The way to simulate; UsageError when the simulator's server offers none, or not this one."""
     name = simulator_name(spec)
     if name is None:
-        return TOKEN_LOOKUP
+        return spec.explainer
     can = models.capabilities(name)
     if can is None:
         return ALL_AT_ONCE if spec.simulation == AUTO else spec.simulation
@@ -246,7 +286,7 @@ def make_simulator(
     """simulation: as it was resolved; n_window_tokens: of the longest window."""
     name = simulator_name(spec)
     if name is None:
-        return TokenLookupSimulator()
+        return EMBEDDED_SIMULATORS[spec.explainer]
     few_shot = read_few_shot_set()
     label: _Label = {"model": name.model, "model_label": str(name)}
     if simulation in (ALL_AT_ONCE, DISTILLED):
@@ -284,6 +324,12 @@ def make_simulator(
     return kind(
         model.client, few_shot=few_shot, temperature=temperature, n_top_logprobs=n_top, **label
     )
+
+
+EMBEDDED_SIMULATORS: Mapping[str, Simulator] = {
+    TOKEN_LOOKUP: TokenLookupSimulator(),
+    PATTERNS: PatternSimulator(),
+}
 
 
 class _Label(TypedDict):

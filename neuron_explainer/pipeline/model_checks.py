@@ -9,6 +9,7 @@ from neuron_explainer.llm.capabilities import ALL_AT_ONCE
 from neuron_explainer.llm.openai_client import read_api_key
 from neuron_explainer.llm.pieces import HfPieceTokenizer
 from neuron_explainer.llm.prices import read_prices
+from neuron_explainer.pipeline.batching import require_batch
 from neuron_explainer.pipeline.methods import AUTO, explainer_name, simulator_name
 from neuron_explainer.pipeline.model_names import price_of
 from neuron_explainer.pipeline.spec import RunSpec
@@ -21,6 +22,7 @@ def check_models(spec: RunSpec) -> None:
     UsageError or SubjectError for a key, a price, a configuration or a tokenizer that is missing,
     or is none; RecordFormatError for a file of prices that is none.
     """
+    require_batch(spec, spec.simulation)
     prices = read_prices(None if spec.prices is None else Path(spec.prices))
     names = (explainer_name(spec), simulator_name(spec))
     for name in dict.fromkeys(name for name in names if name is not None):

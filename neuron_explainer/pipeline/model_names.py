@@ -70,6 +70,6 @@ def parse_model_name(text: str, flag: str, base_url: str | None = None) -> Model
         case "hf" if model:
             return ModelName("hf", model)
     raise UsageError(
-        f"{flag} {text!r} is not known; write token_lookup, openai:MODEL (any server with OpenAI's "
-        "protocol, see --base-url), or hf:MODEL (a hub id or a local folder)"
+        f"{flag} {text!r} is not known; write patterns, token_lookup, openai:MODEL (any server "
+        "with OpenAI's protocol, see --base-url), or hf:MODEL (a hub id or a local folder)"
     )

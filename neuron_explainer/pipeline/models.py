@@ -14,6 +14,7 @@ from typing import TypeVar
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from neuron_explainer.llm.batch import BatchPace
 from neuron_explainer.llm.budget import Budget, BudgetedClient, Charge
 from neuron_explainer.llm.cache import (
     COMPLETIONS,
@@ -27,7 +28,8 @@ from neuron_explainer.llm.capabilities import (
     read_capabilities,
     write_capabilities,
 )
-from neuron_explainer.llm.client import Client
+from neuron_explainer.llm.chat_body import ChatForm, thinks_first
+from neuron_explainer.llm.client import Client, LLMClient
 from neuron_explainer.llm.completions_client import CompletionsLogprobClient
 from neuron_explainer.llm.local_model import LocalModel, Speed
 from neuron_explainer.llm.local_text import LocalTextClient
@@ -37,15 +39,17 @@ from neuron_explainer.llm.openai_client import (
     OpenAIClient,
     address_of,
     read_api_key,
-    thinks_first,
 )
 from neuron_explainer.llm.pieces import HfPieceTokenizer
 from neuron_explainer.llm.prices import Price, read_prices
 from neuron_explainer.llm.probe import find_server, probe
-from neuron_explainer.llm.retry import RetryingClient
+from neuron_explainer.llm.retry import RetryingClient, RetryPolicy
 from neuron_explainer.llm.throttle import Limiter, ThrottledClient
 from neuron_explainer.llm.token_estimate import estimate_tokens
 from neuron_explainer.llm.transformers_client import LocalPromptLogprobClient
+from neuron_explainer.pipeline.batching import N_AT_ONCE, OpenBatches
+from neuron_explainer.pipeline.events import Listener, Noted, ignore
+from neuron_explainer.pipeline.explain import MAX_CONCURRENT
 from neuron_explainer.pipeline.folder import RunFolder
 from neuron_explainer.pipeline.methods import TextModel, ValueModel, value_tokens
 from neuron_explainer.pipeline.model_names import ModelName, price_of
@@ -67,6 +71,8 @@ A = TypeVar("A", bound=Answer)
 AUTO_DTYPE = "auto"
 SAMPLE = 4096
 """Values of a parameter that are looked at to tell models apart; training changes nearly all."""
+NEXT_BATCH = RetryPolicy(first_wait_s=0.0)
+"""A request without an answer is queued again at once: a batch waits by itself."""
 PROBE = "probe/"
 """What the questions to a server about itself are charged to."""
 
@@ -87,20 +93,32 @@ class OpenModels(Closing):
     Answers and what they cost are kept in the run folder. It is a `Ledger` of what was asked.
     """
 
-    def __init__(self, spec: RunSpec, folder: RunFolder) -> None:
+    def __init__(
+        self,
+        spec: RunSpec,
+        folder: RunFolder,
+        listen: Listener = ignore,
+        *,
+        pace: BatchPace | None = None,
+    ) -> None:
+        """listen: hears of batches; pace: of theirs."""
         self._spec = spec
         self._files = ExitStack()
         cache = folder.responses if spec.cache is None else Path(spec.cache)
         self._responses = self._files.enter_context(SqliteResponseCache(cache))
         self._spending = self._files.enter_context(SpendingStore(folder.spending))
         limit = None if spec.budget_usd is None else round(spec.budget_usd * PICOUSD)
+        self._prices = read_prices(None if spec.prices is None else Path(spec.prices))
+        self._batches = self._open_batches(folder, listen, pace)
         self._budget = Budget(
-            self._spending, limit_picousd=limit, spent_picousd=self._spending.total_picousd()
+            self._spending,
+            limit_picousd=limit,
+            spent_picousd=self._spending.total_picousd(),
+            owed_picousd=0 if self._batches is None else self._batches.owed_picousd,
         )
         self._limiter = Limiter(
             spec.requests_a_minute, spec.tokens_a_minute, most_in_flight=spec.max_in_flight
         )
-        self._prices = read_prices(None if spec.prices is None else Path(spec.prices))
         self._rng = random.Random(spec.seed)
         self._local: dict[ModelName, _Local] = {}
         self._capabilities: dict[ModelName, Capabilities] = {}
@@ -115,6 +133,13 @@ class OpenModels(Closing):
         """Of the loop that asked with them."""
         while self._closers:
             await self._closers.pop()()
+        if self._batches is not None:
+            await self._batches.close_clients()
+
+    @property
+    def n_at_once(self) -> int:
+        """Units to have under way: enough to fill a batch, where there is one."""
+        return N_AT_ONCE if self._spec.batch else MAX_CONCURRENT
 
     def cost_of(self, purpose: str) -> UnitCost:
         return self._spending.of_purpose(purpose).counted
@@ -145,17 +170,11 @@ class OpenModels(Closing):
         can = self.capabilities(name)
         assert can is not None
         is_reasoning = self._is_reasoning(name, can)
-        server = OpenAIClient(
-            api_key=self._api_key(name),
-            base_url=name.base_url,
-            timeout_s=self._spec.timeout_s,
-            most_in_flight=self._spec.max_in_flight,
-            is_reasoning=is_reasoning,
-            takes_system=can.system_prompt.has or not can.chat.has,  # without a chat it is unknown
-        )
-        self._closers.append(server.close)
+        takes_system = can.system_prompt.has or not can.chat.has  # without a chat it is unknown
+        form = ChatForm(is_reasoning, takes_system)
+        asked = self._batched(name, form) if self._spec.batch else self._direct(name, form)
         return TextModel(
-            client=self._cached(self._guarded(server, name), name, answers),
+            client=self._cached(asked, name, answers),
             is_chat=True,
             is_reasoning=is_reasoning,
             count_tokens=estimate_tokens,
@@ -269,6 +288,45 @@ class OpenModels(Closing):
 
     def _api_key(self, name: ModelName) -> str:
         return read_api_key(self._spec.api_key_env, name.base_url)
+
+    def _direct(self, name: ModelName, form: ChatForm) -> LLMClient:
+        server = OpenAIClient(
+            api_key=self._api_key(name),
+            base_url=name.base_url,
+            timeout_s=self._spec.timeout_s,
+            most_in_flight=self._spec.max_in_flight,
+            form=form,
+        )
+        self._closers.append(server.close)
+        return self._guarded(server, name)
+
+    def _batched(self, name: ModelName, form: ChatForm) -> LLMClient:
+        """No limiter: a batch takes as long as it takes. What failed goes into the next one."""
+        assert self._batches is not None
+        client = self._batches.client(
+            name,
+            api_key=self._api_key(name),
+            timeout_s=self._spec.timeout_s,
+            form=form,
+            rng=self._rng,
+        )
+        price = self._batches.price(name)
+        budgeted = BudgetedClient(client, self._budget, lambda _: price, is_owed=client.is_owed)
+        return RetryingClient(budgeted, NEXT_BATCH, rng=self._rng)
+
+    def _open_batches(
+        self, folder: RunFolder, listen: Listener, pace: BatchPace | None
+    ) -> OpenBatches | None:
+        """None: the run folder has no batch, and is to have none."""
+        if not (self._spec.batch or folder.batches.exists()):
+            return None
+        batches = OpenBatches(folder, self._responses, self.find_price, listen, pace)
+        self._files.enter_context(batches)
+        if not self._spec.batch and batches.n_owed:
+            listen(Noted("batch", f"{batches.n_owed:,} requests of an earlier start are with the "
+                         "provider or answered; give --batch to have their answers: without it "
+                         "they are asked again, and paid for"))  # fmt: skip
+        return batches
 
     def _guarded(self, server: Client[Q, A], name: ModelName) -> Client[Q, A]:
         """Retried; each attempt is paid for, and takes its place in the limiter."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from neuron_explainer.errors import UsageError
@@ -28,26 +28,32 @@ from neuron_explainer.pipeline.events import (
 )
 from neuron_explainer.pipeline.explain import explain, explain_baseline
 from neuron_explainer.pipeline.folder import RunFolder
+from neuron_explainer.pipeline.kept_patterns import open_current_patterns
 from neuron_explainer.pipeline.methods import baseline_spec, check_method
 from neuron_explainer.pipeline.model_checks import check_models
 from neuron_explainer.pipeline.opening import (
     OpenMethod,
     estimate_method,
     make_lookup,
+    open_embedded,
     open_method,
 )
 from neuron_explainer.pipeline.order import order_neurons
+from neuron_explainer.pipeline.patterns import find_patterns, lack_patterns
 from neuron_explainer.pipeline.progress import ProgressFile
-from neuron_explainer.pipeline.spec import (
-    RunSpec,
-    choose_neurons,
-    count_neurons,
-    parse_layers,
-    parse_shard,
+from neuron_explainer.pipeline.record_units import (
+    check_token_means,
+    choose_units,
+    why_no_token_means,
 )
+from neuron_explainer.pipeline.records import has_records, open_records, read_subject_choices
+from neuron_explainer.pipeline.spec import TOKEN_LOOKUP, RunSpec, parse_shard
+from neuron_explainer.pipeline.unit_choice import choose_neurons, count_wanted, resolve_units
 from neuron_explainer.records.neuron import NeuronId
-from neuron_explainer.stores.neuron_store import NeuronStore, holds_store
+from neuron_explainer.records.unit_result import UnitResult
+from neuron_explainer.stores.record_source import RecordSource
 from neuron_explainer.stores.results import Results
+from neuron_explainer.stores.store_manifest import holds_store
 from neuron_explainer.subject.model import Subject
 from neuron_explainer.viewer.report import write_report
 from neuron_explainer.viewer.report_source import read_report_data
@@ -102,9 +108,9 @@ def run_explain(spec: RunSpec, folder: RunFolder, listen: Listener) -> None:
     check_models(spec)
     listen = ProgressFile(folder.progress, listen)
     with folder.locked():
-        store = NeuronStore(folder.store)
-        seed = (folder.read_choices() or {}).get("seed", spec.seed)
-        _explain_and_report(replace(spec, seed=seed), store, folder, listen)
+        records = open_records(folder)
+        seed = read_subject_choices(folder).get("seed", spec.seed)
+        _explain_and_report(replace(spec, seed=seed), records, folder, listen)
 
 
 def estimate_run(spec: RunSpec, folder: RunFolder) -> Estimate:
@@ -113,27 +119,29 @@ def estimate_run(spec: RunSpec, folder: RunFolder) -> Estimate:
     Over the collection in the folder; without one, for typical text.
     """
     check_method(spec)
-    if not holds_store(folder.store):
-        n_units = count_neurons(spec.neurons_wanted)
+    if not has_records(folder):
+        n_units = count_wanted(spec)
         if n_units is None:
             raise UsageError(
                 "how many neurons there are is known once they are collected; give a number with "
-                "--neurons"
+                "--neurons, or a list with --units"
             )
         return estimate_method(spec, None, n_units)
-    store = NeuronStore(folder.store)
-    manifest = store.manifest
-    seed = (folder.read_choices() or {}).get("seed", spec.seed)
-    neuron_ids = choose_neurons(spec.neurons_wanted, manifest.layers, manifest.n_units, seed)
-    return estimate_method(spec, store, neuron_ids)
+    records = open_records(folder)
+    seed = read_subject_choices(folder).get("seed", spec.seed)
+    neuron_ids = choose_neurons(spec.neurons_wanted, records.neuron_ids(), seed)
+    return estimate_method(spec, records, neuron_ids)
 
 
 def report(folder: RunFolder, source: RunFolder | None = None, notice: str | None = None) -> None:
     """Writes the page of `folder` from the store and results of `source`, by default its own."""
     source = source or folder
-    store = NeuronStore(source.store)
-    with Results(source.results, read_only=True) as results:
-        write_report(folder.report, read_report_data(store, results, notice))
+    records = open_records(source)
+    with (
+        Results(source.results, read_only=True) as results,
+        open_current_patterns(source, results) as patterns,
+    ):
+        write_report(folder.report, read_report_data(records, results, notice, patterns))
 
 
 def preview_tokens(subject: Subject) -> int:
@@ -146,14 +154,20 @@ def preview_tokens(subject: Subject) -> int:
 def preview(
     spec: RunSpec, n_tokens: int, material: Material, folder: RunFolder, listen: Listener
 ) -> None:
-    """A first page within seconds, from a little of the text and a sample of the units."""
+    """A first page within seconds, from a little of the text and a sample of the units.
+
+    The sample alone is recorded.
+    """
+    wanted = spec.neurons_wanted or str(PREVIEW_NEURONS)
+    sample = choose_neurons(wanted, resolve_units(spec, material.subject), spec.seed)
     little = replace(
         spec,
         n_tokens=n_tokens,
         n_a_band=1,  # few windows: those in a band are no random windows
         max_a_document=min(spec.max_a_document or PREVIEW_WINDOWS_A_DOCUMENT,
                            PREVIEW_WINDOWS_A_DOCUMENT),
-        neurons=spec.neurons_wanted or str(PREVIEW_NEURONS),
+        units=",".join(map(str, sample)),
+        neurons=None,
     )  # fmt: skip
 
     def pass_on(event: Event) -> None:
@@ -179,10 +193,8 @@ def _start(spec: RunSpec, folder: RunFolder) -> Material:
     check_method(spec)
     check_models(spec)
     material = open_material(spec)
-    subject = material.subject
     resolve_choices(spec, material)
-    layers = parse_layers(spec.layers, subject.n_layers)
-    choose_neurons(spec.neurons_wanted, layers, subject.d_mlp, spec.seed)
+    choose_neurons(spec.neurons_wanted, resolve_units(spec, material.subject), spec.seed)
     if folder.fresh:
         folder.clear()
     return material
@@ -207,28 +219,41 @@ class _Refreshing:
 
 
 def _explain_and_report(
-    spec: RunSpec, store: NeuronStore, folder: RunFolder, listen: Listener
+    spec: RunSpec, records: RecordSource, folder: RunFolder, listen: Listener
 ) -> None:
-    _explain(spec, store, folder, listen)
+    _explain(spec, records, folder, listen)
     report(folder)
     listen(ReportWritten(folder.report, is_final=True))
 
 
-def _explain(spec: RunSpec, store: NeuronStore, folder: RunFolder, listen: Listener) -> None:
-    manifest = store.manifest
-    neuron_ids = choose_neurons(spec.neurons_wanted, manifest.layers, manifest.n_units, spec.seed)
-    lookup = make_lookup(spec, store)
+def _explain(spec: RunSpec, records: RecordSource, folder: RunFolder, listen: Listener) -> None:
+    check_token_means(spec, records)
+    neuron_ids = choose_units(spec, folder, records, listen)
+    lookup = None if why_no_token_means(records) else make_lookup(spec, records)
     with Results(folder.results) as results:
-        if not spec.asks_models:
-            explain(lookup, store, results, neuron_ids, listen)
+        if lookup is not None and spec.explainer == TOKEN_LOOKUP and not spec.asks_models:
+            explain(lookup, records, results, neuron_ids, listen)
             return
-        explain_baseline(lookup, store, results, neuron_ids, listen)
-        neuron_ids = order_neurons(spec.order, neuron_ids, results.units(lookup.fingerprint))
-        with open_method(spec, store, folder, lookup.fingerprint) as opened:
+        baseline: str | None = None
+        beside: Iterator[UnitResult] = iter(())
+        if lookup is not None:
+            explain_baseline(lookup, records, results, neuron_ids, listen)
+            baseline, beside = lookup.fingerprint, results.units(lookup.fingerprint)
+        neuron_ids = order_neurons(spec.order, neuron_ids, beside, records.read_density)
+        if lack_patterns(spec, records, folder, neuron_ids):
+            if lookup is not None:
+                report(folder, notice="Patterns are being found; this page is of words alone.")
+                listen(ReportWritten(folder.report))
+            find_patterns(spec, records, folder, neuron_ids, listen)
+        if not spec.asks_models:
+            with open_embedded(spec, records, folder, baseline) as method:
+                explain(method, records, results, neuron_ids, listen)
+            return
+        with open_method(spec, records, folder, baseline, listen) as opened:
             finished = results.finished(opened.method.fingerprint)
             waiting = [neuron_id for neuron_id in neuron_ids if neuron_id not in finished]
-            _announce(spec, opened, store, waiting, listen)
-            explain(opened.method, store, results, neuron_ids, listen)
+            _announce(spec, opened, records, waiting, listen)
+            explain(opened.method, records, results, neuron_ids, listen)
             uncounted = opened.models.uncounted()
     if uncounted.n_requests:
         listen(Noted("cost", f"{uncounted.n_requests:,} more requests got no answer; the servers "
@@ -238,7 +263,7 @@ def _explain(spec: RunSpec, store: NeuronStore, folder: RunFolder, listen: Liste
 def _announce(
     spec: RunSpec,
     opened: OpenMethod,
-    store: NeuronStore,
+    records: RecordSource,
     waiting: Sequence[NeuronId],
     listen: Listener,
 ) -> None:
@@ -246,5 +271,5 @@ def _announce(
     listen(Noted("simulation", opened.simulator.name))
     if waiting:
         speeds = opened.models.measure_speeds()
-        rest = estimate_method(spec, store, waiting, opened.simulation, speeds)
+        rest = estimate_method(spec, records, waiting, opened.simulation, speeds)
         listen(Noted("estimate", rest.sentence()))

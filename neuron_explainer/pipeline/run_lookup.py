@@ -13,12 +13,22 @@ from neuron_explainer.published.locations import PUBLISHED_URL, find_dataset
 from neuron_explainer.published.lookup import PublishedNeuron, look_up
 from neuron_explainer.published.sources import open_source
 from neuron_explainer.records.neuron import NeuronId
+from neuron_explainer.stores.sqlite_file import is_writable
 
 
 def default_archive() -> Path:
     """The user's own, which all lookups share."""
     cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(cache) / "neuron-explainer" / "published.sqlite"
+
+
+def open_archive(path: Path | None, *, is_offline: bool) -> Archive:
+    """To read alone where nothing will be added, or nothing may; None: the default one.
+
+    StoreError when it is not there and cannot be made.
+    """
+    path = path or default_archive()
+    return Archive(path, read_only=is_offline or (path.exists() and not is_writable(path)))
 
 
 def run_lookup(
@@ -29,7 +39,7 @@ def run_lookup(
     archive: Path | None = None,
     is_offline: bool = False,
 ) -> PublishedNeuron:
-    """What is published of a neuron; what is had once is kept in the archive.
+    """What is published of a neuron; what is had once is kept in the archive, if it may be written.
 
     is_offline: from the archive alone. UsageError for an unknown model or source, UnitNotFound for
     a neuron that the model has not.
@@ -37,7 +47,7 @@ def run_lookup(
     dataset = find_dataset(model)
 
     async def look() -> PublishedNeuron:
-        with Archive(archive or default_archive()) as kept:
+        with open_archive(archive, is_offline=is_offline) as kept:
             if is_offline:
                 return await look_up(dataset, neuron_id, archive=kept)
             async with open_source(source, n_at_once=len(dataset.kinds)) as opened:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 
 from neuron_explainer.errors import UsageError
 from neuron_explainer.explainers.revision import AskedModel, Reviser, SentenceWriter
+from neuron_explainer.pipeline.batching import require_batch
 from neuron_explainer.pipeline.events import (
     Listener,
     MoneySpent,
@@ -21,6 +22,7 @@ from neuron_explainer.pipeline.events import (
     UnitExplained,
 )
 from neuron_explainer.pipeline.folder import RunFolder
+from neuron_explainer.pipeline.kept import read_explanations
 from neuron_explainer.pipeline.methods import (
     N_THOUGHT_TOKENS,
     check_method,
@@ -34,7 +36,7 @@ from neuron_explainer.pipeline.model_checks import check_models
 from neuron_explainer.pipeline.models import OpenModels
 from neuron_explainer.pipeline.patience import Patience
 from neuron_explainer.pipeline.progress import ProgressFile
-from neuron_explainer.pipeline.rescore import read_explanations
+from neuron_explainer.pipeline.records import open_records, read_subject_choices
 from neuron_explainer.pipeline.revise import (
     Revision,
     RevisionEvidence,
@@ -44,13 +46,14 @@ from neuron_explainer.pipeline.revise import (
 )
 from neuron_explainer.pipeline.revision_summary import RevisionSummary, summarize_revisions
 from neuron_explainer.pipeline.run import report
-from neuron_explainer.pipeline.spec import RunSpec, choose_neurons, fingerprint
+from neuron_explainer.pipeline.spec import RunSpec, fingerprint
 from neuron_explainer.pipeline.text_activations import TextReader
+from neuron_explainer.pipeline.unit_choice import choose_neurons
 from neuron_explainer.prompts.revise import REVISION_VERSION, SENTENCES_VERSION
 from neuron_explainer.records.explanation import Explanation
 from neuron_explainer.records.neuron import NeuronId, NeuronRecord
 from neuron_explainer.records.score import TOP_AND_RANDOM, Score, ScoredSimulation
-from neuron_explainer.stores.neuron_store import NeuronStore
+from neuron_explainer.stores.record_source import RecordSource
 from neuron_explainer.stores.results import BASELINE, BASELINE_LABEL, Results
 from neuron_explainer.subject.model import load_subject
 from neuron_explainer.subject.source import SubjectSource
@@ -78,10 +81,10 @@ def run_revise(
     check_models(spec)
     listen = ProgressFile(folder.progress, listen)
     with folder.locked(), Results(folder.results) as results:
-        store = NeuronStore(folder.store)
-        spec = replace(spec, seed=(folder.read_choices() or {}).get("seed", spec.seed))
+        store = open_records(folder)
+        spec = replace(spec, seed=read_subject_choices(folder).get("seed", spec.seed))
         revised = _method_to_revise(results)
-        with OpenModels(spec, folder) as models:
+        with OpenModels(spec, folder, listen) as models:
             job = _open(spec, folder, store, models, evidence, revised)
             results.use_method(job.fingerprint, job.choices)
             waiting = _choose(spec, store, results, job)
@@ -112,12 +115,13 @@ def _method_to_revise(results: Results) -> str:
 def _open(
     spec: RunSpec,
     folder: RunFolder,
-    store: NeuronStore,
+    store: RecordSource,
     models: OpenModels,
     evidence: RevisionEvidence,
     revised: str,
 ) -> _Job:
     simulation = resolve_simulation(spec, models)
+    require_batch(spec, simulation)
     simulator = make_simulator(spec, models, simulation, store.manifest.n_ctx)
     choices = {
         **method_choices(spec, store.manifest.fingerprint, models, simulation),
@@ -157,9 +161,9 @@ def _asked(spec: RunSpec, models: OpenModels) -> AskedModel:
     )
 
 
-def _reader(spec: RunSpec, folder: RunFolder, store: NeuronStore) -> TextReader:
+def _reader(spec: RunSpec, folder: RunFolder, store: RecordSource) -> TextReader:
     """The subject, as it read the corpus."""
-    choices = folder.read_choices() or {}
+    choices = read_subject_choices(folder)
     subject = load_subject(
         choices.get("model", spec.model),
         dtype=choices.get("dtype", spec.dtype),
@@ -177,19 +181,18 @@ def _reader(spec: RunSpec, folder: RunFolder, store: NeuronStore) -> TextReader:
 
 
 def _choose(
-    spec: RunSpec, store: NeuronStore, results: Results, job: _Job
+    spec: RunSpec, store: RecordSource, results: Results, job: _Job
 ) -> list[tuple[NeuronId, Explanation]]:
     """The explanations to revise, of the chosen units that are not done yet."""
-    manifest = store.manifest
     done = results.finished(job.fingerprint)
     explained = read_explanations(results, job.revised)
-    chosen = choose_neurons(spec.neurons, manifest.layers, manifest.n_units, spec.seed)
+    chosen = choose_neurons(spec.neurons, store.neuron_ids(), spec.seed)
     return [(i, explained[i]) for i in chosen if i in explained and i not in done]
 
 
 async def _revise_all(
     job: _Job,
-    store: NeuronStore,
+    store: RecordSource,
     results: Results,
     waiting: Sequence[tuple[NeuronId, Explanation]],
     models: OpenModels,
@@ -203,7 +206,7 @@ async def _revise_all(
     outcomes: list[RevisionOutcome] = []
     patience = Patience(has_seen_answers=False)
     try:
-        async for outcome in revise_units(job.method, explained()):
+        async for outcome in revise_units(job.method, explained(), models.n_at_once):
             outcomes.append(outcome)
             _write(results, job, outcome, models)
             patience.note(outcome.error)

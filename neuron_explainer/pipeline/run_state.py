@@ -15,18 +15,16 @@ from typing import Any
 from neuron_explainer.errors import StoreError
 from neuron_explainer.pipeline.check import Check, first_line, note, ok, problem
 from neuron_explainer.pipeline.folder import DEFAULT_RUN, RunFolder
+from neuron_explainer.pipeline.records import RECORDS, has_records, open_records
+from neuron_explainer.pipeline.shard_status import read_shards
 from neuron_explainer.pipeline.summary import summarize_run
 from neuron_explainer.records.neuron import NeuronId
-from neuron_explainer.stores.neuron_store import (
-    NeuronStore,
-    StoreManifest,
-    holds_store,
-    read_manifest,
-)
-from neuron_explainer.stores.results import Results, UnitResult
+from neuron_explainer.records.unit_result import UnitResult
+from neuron_explainer.records.units import Units
+from neuron_explainer.stores.neuron_store import NeuronStore
+from neuron_explainer.stores.results import Results
+from neuron_explainer.stores.store_manifest import StoreManifest, holds_store, read_manifest
 
-SHARD_MANIFEST = "shard.json"
-"""Of collector/shards.py, which needs torch; a shard that has it is read to the end."""
 WRONG_BYTES = (ValueError, LookupError, TypeError, AttributeError, ArithmeticError)
 """What comes of a file that can be opened and holds nonsense."""
 
@@ -56,6 +54,8 @@ def check_run(folder: RunFolder) -> Iterator[Check]:
         yield from _check_finished(folder, is_locked)
     elif folder.shards():
         yield _check_shards(folder)
+    elif _is_over_others(folder):
+        yield from _check_elsewhere(folder, is_locked)
     else:
         yield _check_unfinished(folder, is_locked)
 
@@ -87,12 +87,15 @@ def _check_unfinished(folder: RunFolder, is_locked: bool) -> Check:
 
 
 def _check_shards(folder: RunFolder) -> Check:
-    """Those that were begun know how many there are to be: `shards/03-of-16`."""
-    begun, merge = folder.shards(), _command("merge", folder)
-    n_read = sum((shard.store / SHARD_MANIFEST).exists() for shard in begun)
-    n_shards = begun[0].path.name.rpartition("-")[2]
-    found = f"{n_read} of {n_shards} shards read, not merged"
-    if str(n_read) == n_shards:
+    merge = _command("merge", folder)
+    try:
+        shards = read_shards(folder)
+    except StoreError as error:
+        return _damage("collection", error, folder)
+    if shards is None:
+        return note("collection", "shards of another kind", f"see {folder.path / 'shards'}")
+    found = f"{shards.sentence()}; not merged"
+    if shards.is_done:
         return note("collection", found, f"merge them: {merge}")
     return note("collection", found, f"read the others with `collect --shard`, then: {merge}")
 
@@ -101,10 +104,32 @@ def _check_finished(folder: RunFolder, is_locked: bool) -> Iterator[Check]:
     collection = _check_collection(folder)
     yield collection
     if collection.status == "ok":
-        results = _check_results(folder, is_locked)
-        yield results
-        if results.status == "ok" and not is_locked:
-            yield _check_report(folder)
+        yield from _check_made(folder, is_locked, len(read_manifest(folder.store).units))
+
+
+def _check_elsewhere(folder: RunFolder, is_locked: bool) -> Iterator[Check]:
+    """Of a folder without a collection of its own."""
+    try:
+        manifest = open_records(folder).manifest
+    except (StoreError, OSError) as error:
+        yield _damage("records", error, folder)
+        return
+    yield ok("records", f"{manifest.subject}, not in the folder: {manifest.size()}")
+    yield from _check_made(folder, is_locked, None)
+
+
+def _is_over_others(folder: RunFolder) -> bool:
+    try:
+        return has_records(folder)
+    except (StoreError, OSError, ValueError):  # its choices are damaged, which is told of already
+        return False
+
+
+def _check_made(folder: RunFolder, is_locked: bool, n_units: int | None) -> Iterator[Check]:
+    results = _check_results(folder, is_locked, n_units)
+    yield results
+    if results.status == "ok" and not is_locked:
+        yield _check_report(folder)
 
 
 def _check_collection(folder: RunFolder) -> Check:
@@ -113,7 +138,7 @@ def _check_collection(folder: RunFolder) -> Check:
     try:
         store = NeuronStore(folder.store)
         for layer in store.manifest.layers:
-            neuron_id = NeuronId(layer, store.manifest.n_units - 1)
+            neuron_id = NeuronId(layer, store.units.of_layer(layer)[-1])
             store.read_neuron(neuron_id)
             store.read_token_lookup(neuron_id)
     except (StoreError, OSError, *WRONG_BYTES) as error:
@@ -121,7 +146,8 @@ def _check_collection(folder: RunFolder) -> Check:
     return ok(name, _describe_store(store.manifest))
 
 
-def _check_results(folder: RunFolder, is_locked: bool) -> Check:
+def _check_results(folder: RunFolder, is_locked: bool, n_units: int | None) -> Check:
+    """n_units: of the collection; None: those that were scored are all that there is to do."""
     name, explain = "results", f"explain them: {_command('explain', folder)}"
     if not folder.results.exists():
         return note(name, "no neuron is explained yet", explain)
@@ -134,7 +160,7 @@ def _check_results(folder: RunFolder, is_locked: bool) -> Check:
             except StoreError:
                 return note(name, "no neuron is explained yet", explain)
             units = list(results.units(method))
-        return ok(name, _describe_results(units, read_manifest(folder.store)))
+        return ok(name, _describe_results(units, len(units) if n_units is None else n_units))
     except (StoreError, sqlite3.Error, OSError, *WRONG_BYTES) as error:
         is_whole = isinstance(error, StoreError)
         found = str(error) if is_whole else f"{folder.results} is damaged ({_reason(error)})"
@@ -160,14 +186,20 @@ def _check_report(folder: RunFolder) -> Check:
 def _describe_store(manifest: StoreManifest) -> str:
     return (
         f"{manifest.subject} on {manifest.corpus}: {manifest.n_tokens:,} tokens of "
-        f"{manifest.n_documents:,} documents; layers {_format_layers(manifest.layers)} of "
-        f"{manifest.n_units:,} neurons each; token means cover {manifest.coverage:.1%} of the text"
+        f"{manifest.n_documents:,} documents; {_describe_units(manifest.units)}; "
+        f"token means cover {manifest.coverage:.1%} of the text"
     )
 
 
-def _describe_results(units: Sequence[UnitResult], manifest: StoreManifest) -> str:
+def _describe_units(units: Units) -> str:
+    layers = f"layers {_format_layers(units.layers)}"
+    if units.chosen is None:
+        return f"{layers} of {units.n_a_layer:,} neurons each"
+    return f"{len(units):,} chosen neurons of {layers}"
+
+
+def _describe_results(units: Sequence[UnitResult], n_units: int) -> str:
     n_explained = sum(unit.text is not None for unit in units)
-    n_units = len(manifest.layers) * manifest.n_units
     return f"{n_explained:,} of {n_units:,} neurons explained; {summarize_run(units).sentence()}"
 
 
@@ -184,9 +216,7 @@ def _damage(name: str, error: Exception, folder: RunFolder) -> Check:
 
 def _read_choices(folder: RunFolder) -> Mapping[str, Any] | None:
     choices = folder.read_choices()
-    if choices is not None and not (
-        isinstance(choices, dict) and isinstance(choices.get("n_tokens"), int)
-    ):
+    if choices is not None and not (RECORDS in choices or isinstance(choices.get("n_tokens"), int)):
         raise StoreError(f"{folder.path / 'run.json'} is damaged; use --fresh to start over")
     return choices
 

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-import random
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, TypeVar
 
 from neuron_explainer.collector.plans import MIN_INTERVAL_S, CollectPlan, Cut, Shard, WindowPlan
-from neuron_explainer.errors import UnitNotFound, UsageError
+from neuron_explainer.errors import UsageError
 from neuron_explainer.pipeline.model_names import check_address
-from neuron_explainer.records.neuron import NeuronId
 from neuron_explainer.records.scale import CalibrationKind
 from neuron_explainer.records.splits import RANDOM_SPLITS, TOP_SPLITS
 
@@ -25,9 +23,16 @@ REACH = "reach"
 """Stage of the choices that say how a language model is reached, and change no result."""
 WHERE = "where"
 """Stage of the choices that say where to run, or for which units, and change no unit's result."""
+PATTERN = "pattern"
+"""Stage of the choices that matter where patterns are found."""
+PATTERNS = "patterns"
 TOKEN_LOOKUP = "token_lookup"
+EMBEDDED = (PATTERNS, TOKEN_LOOKUP)
+"""Explainers that ask no language model; each has a simulator of its own."""
+WINDOWS = "windows"
+"""Evidence for language models: the strongest windows as they are."""
 SAME_MODEL = "auto"
-"""A simulator that is the explainer's model."""
+"""A simulator that is the explainer's own."""
 ALL_NEURONS = "all"
 N_ASKED = 50
 """Neurons that language models are asked about when none are named: each costs many requests."""
@@ -51,11 +56,17 @@ class RunSpec:
         "these: pydocs=3,notes.jsonl=1.",
     )
     layers: str | None = _choice(None, COLLECT, "Layers, such as 0,2-5; all when not given.")
+    units: str | None = _choice(
+        None,
+        COLLECT,
+        "Record these alone: a list such as 0:3,2:417, or a file: LAYER:NEURON, one a line, or a "
+        "table with columns layer and neuron. Every one when not given.",
+    )
     neurons: str | None = _choice(
         None,
         WHERE,
-        "How many, drawn at random, a list such as 0:3,2:417, or all; all when not given, 50 where "
-        "language models are asked.",
+        "How many, drawn at random, a list such as 0:3,2:417, a file of one, or all; all when not "
+        "given, 50 where language models are asked.",
     )
     n_tokens: int = _choice(1_500_000, COLLECT, "Tokens of text to read.")
     seed: int = _choice(0, COLLECT, "Decides every random choice.")
@@ -108,13 +119,15 @@ class RunSpec:
     n_boundary_windows: int = _choice(2048, COLLECT, "Fit windows that the bands are made from.")
     token_means_gb: float = _choice(2.0, COLLECT, "Memory for token means; the rest share one.")
     explainer: str = _choice(
-        TOKEN_LOOKUP, EXPLAIN, "What writes the explanations: token_lookup, openai:MODEL, hf:MODEL."
+        PATTERNS,
+        EXPLAIN,
+        "What writes the explanations: patterns, token_lookup, openai:MODEL, hf:MODEL.",
     )
     simulator: str = _choice(
-        TOKEN_LOOKUP,
+        SAME_MODEL,
         EXPLAIN,
-        "What predicts activations from them: token_lookup, openai:MODEL, hf:MODEL, or auto: the "
-        "explainer's model.",
+        "What predicts activations from them: openai:MODEL, hf:MODEL, or auto: the explainer's "
+        "model, or its own rule.",
     )
     n_per_split: int = _choice(5, EXPLAIN, "Top windows to score on, and as many random ones.")
     n_resamples: int = _choice(200, EXPLAIN, "Bootstrap resamples of the interval.")
@@ -124,7 +137,20 @@ class RunSpec:
     max_missing_share: float = _choice(
         0.1, EXPLAIN, "No score where more of the tokens than this have no prediction."
     )
+    pattern_tokens: int | None = _choice(
+        None,
+        PATTERN,
+        "Tokens of forward passes to find a neuron's patterns with, at most; as suits the "
+        "collection when not given.",
+    )
+    n_contexts: int = _choice(512, PATTERN, "Contexts kept of a neuron that say most beyond words.")
     explainer_prompt: str = _choice("token_activation", ASK, "How the explainer is shown a neuron.")
+    evidence: str = _choice(
+        WINDOWS,
+        ASK,
+        "What a language model reads of a neuron: its strongest windows, or patterns: the shortest "
+        "texts that do the same, for fewer tokens.",
+    )
     n_explanations: int = _choice(
         1, ASK, "Explanations a neuron; the best on the calibration split is scored."
     )
@@ -151,8 +177,8 @@ class RunSpec:
     order: str = _choice(
         "random",
         REACH,
-        "Which neurons first: random, lookup (best by the token lookup table), or a "
-        "file of LAYER:NEURON, one a line.",
+        "Which neurons first: random, lookup (best by the token lookup table), density (rarest "
+        "first), or a list or file as for --units.",
     )
     simulator_base_url: str | None = _choice(
         None, REACH, "The simulator's server, where it is another one."
@@ -164,6 +190,9 @@ class RunSpec:
     )
     max_in_flight: int = _choice(128, REACH, "Most requests under way; adapts below it by itself.")
     timeout_s: float = _choice(120.0, REACH, "Seconds to wait for an answer.")
+    batch: bool = _choice(
+        False, REACH, "Ask through the provider's batch interface: half the price, within a day."
+    )
     budget_usd: float | None = _choice(None, REACH, "Stop before more than this is spent.")
     prices: str | None = _choice(None, REACH, "A file of prices beside those that are known.")
     cache: str | None = _choice(
@@ -183,8 +212,9 @@ class RunSpec:
                 )
         if self.max_a_document is not None and self.max_a_document < 1:
             raise UsageError(f"--max-a-document must be at least 1, not {self.max_a_document}")
-        if self.seed < 0 or self.n_resamples < 0:
-            raise UsageError("--seed and --n-resamples must not be negative")
+        for name in ("seed", "n_resamples", "pattern_tokens", "n_contexts"):
+            if (getattr(self, name) or 0) < 0:
+                raise UsageError(f"{flag_of(name)} must not be negative")
         if not 0 <= self.token_means_gb < float("inf"):
             raise UsageError(f"--token-means-gb must be a size, not {self.token_means_gb}")
         if not 0 <= self.max_overlap <= 1:
@@ -210,6 +240,8 @@ class RunSpec:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise UsageError(f"{flag_of(name)} must be at least 1, not {value}")
+        if self.evidence not in (WINDOWS, PATTERNS):
+            raise UsageError(f"--evidence {self.evidence!r}: write {WINDOWS} or {PATTERNS}")
         if not 0 <= self.max_missing_share < 1:
             raise UsageError(
                 f"--max-missing-share must lie between 0 and 1, not {self.max_missing_share}"
@@ -221,13 +253,16 @@ class RunSpec:
         for name in ("base_url", "simulator_base_url"):
             if getattr(self, name) is not None:
                 check_address(getattr(self, name), flag_of(name))
-        if self.simulator == SAME_MODEL and self.explainer == TOKEN_LOOKUP:
-            raise UsageError("--simulator auto is the explainer's model; name one with --explainer")
 
     @property
     def asks_models(self) -> bool:
         """Whether a language model explains or simulates."""
-        return {self.explainer, self.simulator} != {TOKEN_LOOKUP}
+        return not {self.explainer, self.simulator} <= {*EMBEDDED, SAME_MODEL}
+
+    @property
+    def needs_patterns(self) -> bool:
+        """Whether patterns explain, or are what a language model is shown."""
+        return PATTERNS in (self.explainer, self.evidence)
 
     @property
     def neurons_wanted(self) -> str | None:
@@ -303,40 +338,3 @@ def parse_layers(text: str | None, n_layers: int) -> list[int]:
             raise UsageError(f"--layers {text!r}: the model has layers 0-{n_layers - 1}")
         layers.update(range(first, last + 1))
     return sorted(layers)
-
-
-def choose_neurons(
-    text: str | None, layers: Sequence[int], n_units: int, seed: int
-) -> list[NeuronId]:
-    """The units that `--neurons` means, in a random order that mixes the layers."""
-    if text is not None and ":" in text:
-        return _listed_neurons(text, layers, n_units)
-    everyone = [NeuronId(layer, unit) for layer in layers for unit in range(n_units)]
-    random.Random(seed).shuffle(everyone)
-    return everyone[: count_neurons(text)]
-
-
-def count_neurons(text: str | None) -> int | None:
-    """How many units `--neurons` means at most; None: all. UsageError for what it cannot mean."""
-    if text is None:
-        return None
-    if ":" in text:
-        return len(_parse_neurons(text))
-    if not text.strip().isdecimal() or int(text) < 1:
-        raise UsageError(f"--neurons {text!r}: write a number, all, or a list such as 0:3,2:417")
-    return int(text)
-
-
-def _parse_neurons(text: str) -> list[NeuronId]:
-    return list(dict.fromkeys(NeuronId.parse(part) for part in text.split(",") if part.strip()))
-
-
-def _listed_neurons(text: str, layers: Iterable[int], n_units: int) -> list[NeuronId]:
-    found = _parse_neurons(text)
-    for neuron_id in found:
-        if neuron_id.layer_index not in layers or neuron_id.neuron_index >= n_units:
-            raise UnitNotFound(
-                f"no neuron {neuron_id} in this collection: it has layers "
-                f"{', '.join(map(str, layers))} of neurons 0..{n_units - 1} each"
-            )
-    return found

@@ -4,21 +4,16 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
-from neuron_explainer.pipeline.comparison import Comparison, PairedScores
 from neuron_explainer.records.cost import UnitCost
 from neuron_explainer.records.neuron import NeuronId
 from neuron_explainer.records.score import GOOD_SCORE, reason_kind
-from neuron_explainer.stores.results import (
-    BASELINE,
-    BASELINE_LABEL,
-    LOOKUP_LABEL,
-    Results,
-    UnitResult,
-)
+from neuron_explainer.records.unit_result import UnitResult
+from neuron_explainer.stores.comparison import Comparison, PairedScores
+from neuron_explainer.stores.results import BASELINE, BASELINE_LABEL, LOOKUP_LABEL, Results
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
@@ -50,6 +45,8 @@ class RunSummary:
     """The unit with the highest score; None where nothing is scored."""
     comparison: Comparison | None = None
     """None where the method is the baseline itself, or nothing is scored by both."""
+    comparison_by_layer: Mapping[int, Comparison] = field(default_factory=dict)
+    """The same of each layer that has a unit scored by both."""
     cost: UnitCost | None = None
     """Of all units together; None where no language model was asked."""
 
@@ -88,12 +85,14 @@ def summarize_run(
     reasons = Counter(
         reason_kind(unit.unscored_reason) for unit in everyone if unit.unscored_reason
     )
+    paired = PairedScores.of(everyone, baseline, label)
     return RunSummary(
         overall=_summarize(everyone),
         by_layer={layer: _summarize(by_layer[layer]) for layer in sorted(by_layer)},
         unscored=dict(reasons.most_common()),
         best=_best(everyone),
-        comparison=PairedScores.of(everyone, baseline, label).compare(),
+        comparison=paired.compare(),
+        comparison_by_layer=paired.by_layer(),
         cost=sum(costs, start=UnitCost()) if costs else None,
     )
 

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from neuron_explainer.records.neuron import NeuronId
+
+
+class Rule(Protocol):
+    """Predicts a unit's activations by itself."""
+
+    def expected_activations(self, tokens: Sequence[str]) -> tuple[float, ...]:
+        """Raw, one a token."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +30,9 @@ class TokenLookupTable:
     def expected_activation(self, token: str) -> float:
         return self.mean_by_token.get(token, self.default)
 
+    def expected_activations(self, tokens: Sequence[str]) -> tuple[float, ...]:
+        return tuple(map(self.expected_activation, tokens))
+
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
@@ -35,5 +46,5 @@ class Explanation:
     model: str | None = None
     """Model that was asked; None when none was."""
     prompt_version: str | None = None
-    rule: TokenLookupTable | None = field(default=None, compare=False, repr=False)
+    rule: Rule | None = field(default=None, compare=False, repr=False)
     """What a rule-based simulator predicts with; None for a claim in words alone."""

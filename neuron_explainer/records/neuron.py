@@ -91,6 +91,8 @@ class NeuronRecord:
     random: tuple[ActivationRecord, ...]
     """Windows drawn without a look at the unit; those also in top or a stratum are left out."""
     moments: Moments
+    density: float | None = None
+    """Share of the recorded tokens on which the activation is above 0; None: not counted."""
 
     @property
     def max_activation(self) -> float:

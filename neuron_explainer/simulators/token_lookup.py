@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from neuron_explainer.errors import CannotSimulate
-from neuron_explainer.records.explanation import Explanation
+from neuron_explainer.records.explanation import Explanation, TokenLookupTable
 from neuron_explainer.records.scale import ActivationScale
 from neuron_explainer.records.simulation import SequenceSimulation
 
@@ -25,13 +25,13 @@ class TokenLookupSimulator:
 
         CannotSimulate when no token lookup table is behind the explanation.
         """
-        if explanation.rule is None:
+        rule = explanation.rule
+        if not isinstance(rule, TokenLookupTable):
             raise CannotSimulate(
                 f"no token lookup table behind the {explanation.explainer} explanation"
             )
-        predict = explanation.rule.expected_activation
         return SequenceSimulation(
             tokens=tuple(tokens),
-            expected_activations=tuple(map(predict, tokens)),
+            expected_activations=rule.expected_activations(tokens),
             scale=ActivationScale.NEURON,
         )

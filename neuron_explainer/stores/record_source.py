@@ -55,5 +55,8 @@ class RecordSource(Protocol):
     def read_neuron(self, neuron_id: NeuronId) -> NeuronRecord:
         """UnitNotFound for a unit that is not there."""
 
+    def read_density(self, neuron_id: NeuronId) -> float | None:
+        """`NeuronRecord.density` without the rest of the record."""
+
     def read_token_lookup(self, neuron_id: NeuronId) -> TokenLookupTable:
         """Mean activation by token; CannotExplain where there is none."""

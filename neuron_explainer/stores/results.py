@@ -1,8 +1,8 @@
 """Explanations and their scores in sqlite: appended, never overwritten; one writer.
 
 The tables are those of `results_schema.py`. One unit's rows are one transaction: after a kill a
-unit is there with all its scores, or not at all. Only a failure that may pass is not kept for
-ever: what comes of the unit later takes its place.
+unit is there with all its scores, or not at all. Only what is not final, such as a failure that may
+pass, is not kept for ever: what comes of the unit later takes its place.
 """
 
 from __future__ import annotations
@@ -10,19 +10,20 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
+import sys
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from neuron_explainer.errors import StoreError
 from neuron_explainer.records.cost import UnitCost
 from neuron_explainer.records.explanation import Explanation
 from neuron_explainer.records.neuron import NeuronId
 from neuron_explainer.records.score import Candidate, Score, ScoredSimulation, ScoredWindow
+from neuron_explainer.records.unit_result import UnitResult
 from neuron_explainer.stores.closing import Closing
 from neuron_explainer.stores.migrations import migrate, version_of
 from neuron_explainer.stores.results_schema import CHANGES
@@ -38,54 +39,19 @@ BASELINE_LABEL = "baseline_label"
 """Among a method's choices: what people call that method."""
 LOOKUP_LABEL = "token lookup table"
 """What it is called when it is not said."""
+OF_AN_EXPLANATION = ("costs", "scores", "scored_windows", "candidates")
+"""Tables whose rows belong to an explanation."""
 UNFINISHED = "fingerprint = ? AND layer_index = ? AND neuron_index = ? AND NOT is_final"
 
 
-@dataclass(frozen=True, slots=True)
-class UnitResult:
-    """What one run says of one unit."""
+class MethodUse(NamedTuple):
+    """A way to explain and score that a run has used."""
 
-    neuron_id: NeuronId
-    explainer: str
-    text: str | None
-    """The explanation; None: there is none, and `reason` says why."""
-    reason: str | None
-    scores: dict[str, Score]
-    """By name; empty when there is no explanation."""
-    headline: str | None
-    """Name of the score to report."""
-    simulator: str | None
-    """What predicted the activations."""
-    model: str | None = None
-    """Language model that wrote the explanation; None: none did."""
-    prompt_version: str | None = None
-    cost: UnitCost | None = None
-    """None: no language model was asked."""
-
-    @property
-    def score(self) -> Score | None:
-        return None if self.headline is None else self.scores[self.headline]
-
-    @property
-    def explanation(self) -> Explanation | None:
-        """As the explainer gave it, without a rule behind it; None: there is none."""
-        if self.text is None:
-            return None
-        return Explanation(
-            self.neuron_id, self.text, self.explainer, self.model, self.prompt_version
-        )
-
-    @property
-    def made_by(self) -> str:
-        """`token_lookup`, or `summary by hf:model`."""
-        return self.explainer if self.model is None else f"{self.explainer} by {self.model}"
-
-    @property
-    def unscored_reason(self) -> str | None:
-        """Why the unit has no headline score; None when it has one."""
-        if self.score is None:
-            return self.reason
-        return self.score.reason
+    fingerprint: str
+    choices: Mapping[str, Any] | None
+    """None: it made what others are read beside, and its choices were not kept."""
+    used_at: str | None
+    """Time of its last use, ISO 8601, UTC; None: not kept."""
 
 
 class Results(Closing):
@@ -136,14 +102,19 @@ class Results(Closing):
         *,
         candidates: Sequence[Candidate] = (),
         cost: UnitCost | None = None,
+        is_final: bool = True,
     ) -> None:
-        """One unit's explanation with everything that was scored of it, in one transaction."""
+        """One unit's explanation with everything that was scored of it, in one transaction.
+
+        Not final: what comes of the unit later takes its place, as in a cascade.
+        """
         with self._transaction():
             explanation_id = self._add_explanation(
                 fingerprint,
                 explanation.neuron_id,
                 (explanation.explainer, explanation.model, explanation.prompt_version),
                 text=explanation.text,
+                is_final=is_final,
             )
             key = (explanation_id, scored.scorer, scored.simulator)
             self._connection.executemany(
@@ -210,7 +181,48 @@ class Results(Closing):
             row: tuple[str] | None = self._connection.execute(query).fetchone()
         return row
 
-    def units(self, fingerprint: str, neuron_id: NeuronId | None = None) -> Iterator[UnitResult]:
+    @contextmanager
+    def snapshot(self) -> Iterator[None]:
+        """All that is read inside is of one moment, whatever is written meanwhile."""
+        with self._reading():
+            self._connection.execute("BEGIN")
+        try:
+            yield
+        finally:
+            self._connection.rollback()
+
+    def method_uses(self) -> tuple[MethodUse, ...]:
+        """Every method that has results or was used, by its last use, if that was kept."""
+        query = (
+            "SELECT fingerprint, max(used_at) FROM (SELECT fingerprint, used_at FROM methods "
+            "UNION ALL SELECT DISTINCT fingerprint, NULL FROM explanations) "
+            "GROUP BY fingerprint ORDER BY max(used_at) IS NULL, max(used_at), fingerprint"
+        )
+        with self._reading():
+            rows = self._connection.execute(query).fetchall()
+        return tuple(
+            MethodUse(fingerprint, None if used_at is None else self.choices(fingerprint), used_at)
+            for fingerprint, used_at in rows
+        )
+
+    def score_names(self) -> tuple[str, ...]:
+        """Of every score of any method, in alphabetical order."""
+        with self._reading():
+            rows = self._connection.execute("SELECT DISTINCT name FROM scores ORDER BY name")
+            return tuple(name for (name,) in rows)
+
+    def neuron_ids(self) -> list[NeuronId]:
+        """Every unit of which any method says something, by layer and unit."""
+        query = (
+            "SELECT DISTINCT layer_index, neuron_index FROM explanations "
+            "ORDER BY layer_index, neuron_index"
+        )
+        with self._reading():
+            return [NeuronId(*row) for row in self._connection.execute(query)]
+
+    def units(
+        self, fingerprint: str, neuron_id: NeuronId | None = None
+    ) -> Generator[UnitResult, None, None]:
         """Every unit's result, by layer and unit; or that of one unit."""
         condition = "fingerprint = ?"
         arguments: list[str | int] = [fingerprint]
@@ -226,10 +238,10 @@ class Results(Closing):
         with self._reading(), closing(self._connection.execute(query, arguments)) as rows:
             for explanation_id, layer, unit, explainer, text, reason, *made_by in rows:
                 model, prompt_version, *cost = made_by
-                scores, headline, simulator = self._scores(explanation_id)
+                scores, headline, simulator, scorer = self._scores(explanation_id)
                 yield UnitResult(
                     NeuronId(layer, unit), explainer, text, reason, scores, headline, simulator,
-                    model, prompt_version, None if cost[0] is None else UnitCost(*cost),
+                    model, prompt_version, None if cost[0] is None else UnitCost(*cost), scorer,
                 )  # fmt: skip
 
     def unit(self, fingerprint: str, neuron_id: NeuronId) -> UnitResult:
@@ -315,10 +327,11 @@ class Results(Closing):
         is_final: bool = True,
     ) -> int:
         of_unit = (fingerprint, neuron_id.layer_index, neuron_id.neuron_index)
-        self._connection.execute(
-            "DELETE FROM costs WHERE explanation_id IN (SELECT id FROM explanations "
-            f"WHERE {UNFINISHED})", of_unit,
-        )  # fmt: skip
+        for table in OF_AN_EXPLANATION:
+            self._connection.execute(
+                f"DELETE FROM {table} WHERE explanation_id IN (SELECT id FROM explanations "
+                f"WHERE {UNFINISHED})", of_unit,
+            )  # fmt: skip
         self._connection.execute(f"DELETE FROM explanations WHERE {UNFINISHED}", of_unit)
         cursor = self._connection.execute(
             "INSERT INTO explanations (fingerprint, layer_index, neuron_index, explainer, model, "
@@ -337,19 +350,30 @@ class Results(Closing):
                  cost.n_completion_tokens, cost.cost_picousd),
             )  # fmt: skip
 
-    def _scores(self, explanation_id: int) -> tuple[dict[str, Score], str | None, str | None]:
-        """Scores by name, the headline's name, the simulator."""
+    def _scores(
+        self, explanation_id: int
+    ) -> tuple[dict[str, Score], str | None, str | None, str | None]:
+        """Scores by name, the headline's name, its simulator and scorer."""
         rows = self._connection.execute(
-            "SELECT name, is_headline, simulator, metric, value, n_tokens, low, high, reason "
-            "FROM scores WHERE explanation_id = ? ORDER BY rowid",
+            "SELECT name, is_headline, simulator, scorer, metric, value, n_tokens, low, high, "
+            "reason FROM scores WHERE explanation_id = ? ORDER BY rowid",
             (explanation_id,),
         )
-        scores, headline, simulator = {}, None, None
-        for name, is_headline, made_by, *columns in rows:
-            scores[name] = Score(*columns)
+        scores, headline, simulator, scorer = {}, None, None, None
+        for name, is_headline, of_simulator, of_scorer, metric, *columns in rows:
+            scores[_shared(name)] = Score(_shared(metric), *columns)
             if is_headline:
-                headline, simulator = name, made_by
-        return scores, headline, simulator
+                headline, simulator, scorer = (
+                    _shared(name),
+                    _shared(of_simulator),
+                    _shared(of_scorer),
+                )
+        return scores, headline, simulator, scorer
+
+
+def _shared(name: str) -> str:
+    """One string for all that are equal: every unit's rows hold the same few names."""
+    return sys.intern(name)
 
 
 def _reader_mode(path: Path, immutable: bool) -> str:

@@ -65,12 +65,14 @@ def assert_refused(call: Call, run: Path, flags: list[str], code: int, says: str
 
 
 CHOICES: dict[str, tuple[str, int, str]] = {
-    "no provider": ("--explainer gpt-4o --simulator auto", 2, "write token_lookup, openai:MODEL"),
+    "no provider": ("--explainer gpt-4o --simulator auto", 2, "write patterns, token_lookup, op"),
     "no model": ("--explainer openai: --simulator auto", 2, "--explainer 'openai:' is not known"),
     "lookup of a text": (
         "--explainer openai:x --simulator token_lookup", 2, "give --simulator openai:MODEL",
     ),
-    "the model of nobody": ("--simulator auto", 2, "name one with --explainer"),
+    "another's rule": (
+        "--explainer patterns --simulator token_lookup", 2, "--simulator token_lookup predicts from"
+    ),
     "prompt": ("--explainer-prompt zorp", 2, "--explainer-prompt 'zorp' is not known; one of "),
     "simulation": ("--simulation zorp", 2, "--simulation 'zorp' is not known; one of all_at_once"),
     "distilled server": ("--simulation distilled", 2, "use --simulator hf:MODEL"),

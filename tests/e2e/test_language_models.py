@@ -31,8 +31,9 @@ from neuron_explainer.pipeline.summary import summarize_method
 from neuron_explainer.records.cost import PICOUSD, UnitCost
 from neuron_explainer.records.explanation import Explanation
 from neuron_explainer.records.neuron import NeuronId, NeuronRecord
+from neuron_explainer.records.unit_result import UnitResult
 from neuron_explainer.stores.neuron_store import NeuronStore
-from neuron_explainer.stores.results import BASELINE, Results, UnitResult
+from neuron_explainer.stores.results import BASELINE, Results
 from neuron_explainer.stores.spending import SpendingStore
 from neuron_explainer.subject.model import BUNDLED_FOLDER
 from neuron_explainer.viewer.report_source import read_report_data

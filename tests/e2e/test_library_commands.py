@@ -13,7 +13,12 @@ import pytest
 
 from neuron_explainer import open_run
 from neuron_explainer.cli import main
+from neuron_explainer.published.archive import Archive
+from neuron_explainer.published.locations import Kind
+from neuron_explainer.records.neuron import NeuronId
 from tests.e2e.command_lines import Call, assert_one_line, write_lines
+from tests.published.mirror import document, which
+from tests.tiny_embedding import save_tiny_embedding
 
 Ask = Callable[..., tuple[int, Any]]
 ROWS = [
@@ -44,7 +49,7 @@ def ask(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
 
 
 def units(answer: Any) -> set[int]:
-    return {hit["neuron_id"]["neuron_index"] for hit in answer["explanations"]}
+    return {hit["neuron"] for hit in answer["explanations"]}
 
 
 def test_what_was_imported_is_found_by_words_layer_and_score(lists: Path, ask: Ask) -> None:
@@ -64,6 +69,59 @@ def test_what_was_imported_is_found_by_words_layer_and_score(lists: Path, ask: A
         assert (code, units(answer)) == (0, found)
 
 
+def test_what_a_search_prints_can_be_imported(lists: Path, ask: Ask) -> None:
+    ask("import", "rivers.jsonl", "--run", "run")
+    _, found = ask("search", "rivers", "--run", "run")
+    (lists / "found.json").write_text(json.dumps(found))
+    code, (imported,) = ask("import", "found.json", "--run", "other")
+    assert (code, imported["added"]["n_added"], imported["left_out"]) == (0, 2, {})
+    _, again = ask("search", "rivers", "--run", "other")
+    assert again == found
+
+
+def test_published_explanations_are_found_in_an_archive(lists: Path, ask: Ask) -> None:
+    with Archive(lists / "a.sqlite") as archive:
+        for one in (which(Kind.EXPLANATIONS, NeuronId(1, n)) for n in range(3)):
+            archive.add(one, document(one), "here")
+    for flags, found in (
+        (["numbers"], {0, 1, 2}),
+        (["numbers", "--layer", "2"], set()),
+        (["numbers", "--limit", "1"], {0}),
+    ):
+        code, answer = ask("search", *flags, "--published", "--archive", "a.sqlite")
+        assert (code, units(answer)) == (0, found)
+
+
+def test_a_search_by_meaning_finds_the_nearest_first(lists: Path, ask: Ask) -> None:
+    save_tiny_embedding(lists / "model")
+    ask("import", "rivers.jsonl", "--run", "run")
+    flags = ("--semantic", "--embedding-model", "./model", "--run", "run")
+    code, answer = ask("search", "bridges over rivers", *flags)
+    assert code == 0
+    assert answer["explanations"][0]["neuron"] == 2
+    similarities = [hit["similarity"] for hit in answer["explanations"]]
+    assert similarities == sorted(similarities, reverse=True)
+    assert similarities[0] == pytest.approx(1, abs=2e-3)
+
+
+@pytest.mark.parametrize(
+    ("flags", "code", "says"),
+    [
+        ("--archive a.sqlite", 2, "give --published too"),
+        ("--embedding-model x", 2, "is for --semantic"),
+        ("--published --dataset gpt5", 2, "no published dataset 'gpt5'"),
+        ("--published --archive none.sqlite", 1, "no archive none.sqlite"),
+        ("--semantic --embedding-model ./none", 1, "no model folder at ./none"),
+    ],
+)
+def test_a_search_that_cannot_be_meant_is_one_line(
+    lists: Path, ask: Ask, call: Call, flags: str, code: int, says: str
+) -> None:
+    assert lists.is_dir()
+    ask("import", "rivers.jsonl", "--run", "run")
+    assert_one_line(call("search", "rivers", "--run", "run", *flags.split()), code, says)
+
+
 def test_a_file_that_is_no_list_is_refused_and_the_others_are_taken(lists: Path, ask: Ask) -> None:
     (lists / "broken.jsonl").write_text('{"layer": 0, "neuron"')
     code, (broken, taken) = ask("import", "broken.jsonl", "rivers.jsonl", "--run", "run")
@@ -81,7 +139,8 @@ def test_a_runs_own_explanations_are_searched_too(
     finished_run: Path, tmp_path: Path, ask: Ask
 ) -> None:
     shutil.copytree(finished_run, tmp_path / "mine")
-    own = {unit.neuron_id.neuron_index for unit in open_run(finished_run).results() if unit.text}
+    said = [unit for unit in open_run(finished_run).results() if "token" in (unit.text or "")]
+    own = {unit.neuron_id.neuron_index for unit in said}
     for _ in range(2):  # the second time they are there already
         code, answer = ask("search", "tokens", "--run", str(tmp_path / "mine"))
         assert (code, units(answer)) == (0, own)

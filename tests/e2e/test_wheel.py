@@ -40,6 +40,8 @@ def test_the_wheel_runs_in_an_empty_folder_outside_the_checkout(tmp_path: Path) 
     command = str(python.parent / "neuron-explainer")
     _run(command, "run", "--tokens", "40000", "--neurons", "20", cwd=empty)
     assert (empty / "runs/default/report.html").stat().st_size > 10_000
+    _run(command, "export", "bundle.zip", "--format", "bundle", cwd=empty)
+    assert (empty / "bundle.zip").stat().st_size > 10_000
     assert '"n_units": 20' in _run(command, "scores", "--json", cwd=empty)
     assert _run(str(python), "-c", READ_DATA, cwd=empty) == "7 prompts, a few-shot set, prices\n"
     save_tiny_model(tmp_path / "lm", 1, 8, n_ctx=8192)

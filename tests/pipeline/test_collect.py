@@ -12,7 +12,7 @@ from neuron_explainer.collector import memory as memory_module
 from neuron_explainer.collector.plans import Shard
 from neuron_explainer.errors import SpecMismatch, StoreError, UsageError
 from neuron_explainer.pipeline import collect as collect_module
-from neuron_explainer.pipeline.events import MemoryPlanned, StageAdvanced
+from neuron_explainer.pipeline.events import MemoryPlanned, StageAdvanced, StageFinished
 from neuron_explainer.pipeline.folder import RunFolder
 from neuron_explainer.pipeline.run import run_collect, run_explain, run_merge
 from neuron_explainer.pipeline.spec import RunSpec
@@ -52,7 +52,7 @@ def test_little_memory_gives_the_same_store_in_more_passes(
     plans: list[memory_module.MemoryPlan] = []
 
     def one_layer_fits(shape, plan, **sizes):
-        alone = memory_module.plan_memory(replace(shape, n_layers=1), plan, **sizes)
+        alone = memory_module.plan_memory(replace(shape, n_units=shape.n_units[:1]), plan, **sizes)
         budget = {**sizes, "budget_bytes": (1 + memory_module.MARGIN) * alone.peak_bytes}
         plans.append(memory_module.plan_memory(shape, plan, **budget))
         return plans[-1]
@@ -69,7 +69,7 @@ def test_the_memory_plan_is_told_before_anything_is_read(spec: RunSpec, tmp_path
     run_collect(spec, RunFolder(tmp_path / "run"), listener)
     (planned,) = listener.heard(MemoryPlanned)
     sentence = planned.plan.sentence()
-    assert re.match(r"0\.\d\d of [\d.]+ GB at the peak \(program and model", sentence)
+    assert re.match(r"\d\.\d\d of [\d.]+ GB at the peak \(program and model", sentence)
     reading = [e for e in listener.events if isinstance(e, StageAdvanced) and e.stage == "collect"]
     assert listener.events.index(planned) < listener.events.index(reading[0])
 
@@ -148,3 +148,87 @@ def test_a_collection_that_was_begun_refuses_other_choices(spec: RunSpec, tmp_pa
     with pytest.raises(SpecMismatch, match=r"holds another run \(n-ctx was 16, now 8\); use --run"):
         run_collect(replace(spec, n_ctx=8), folder, FakeListener())
     run_collect(spec, folder, FakeListener())
+
+
+# Chosen units
+
+CHOSEN = "2:5,0:3,2:31,2:6"
+
+
+def assert_same_units(few: NeuronStore, whole: NeuronStore) -> None:
+    for neuron_id in few.neuron_ids():
+        assert few.read_neuron(neuron_id) == whole.read_neuron(neuron_id)
+        tables = [store.read_token_lookup(neuron_id) for store in (few, whole)]
+        assert dict(tables[0].mean_by_token) == dict(tables[1].mean_by_token)
+
+
+def test_chosen_units_have_the_records_of_the_whole_collection(
+    spec: RunSpec, whole: RunFolder, tmp_path: Path
+) -> None:
+    folder = RunFolder(tmp_path / "run")
+    listener = FakeListener()
+    run_collect(replace(spec, units=CHOSEN), folder, listener)
+    store = NeuronStore(folder.store)
+    assert sorted(map(str, store.neuron_ids())) == ["0:3", "2:31", "2:5", "2:6"]
+    assert_same_units(store, NeuronStore(whole.store))
+    (finished,) = (e for e in listener.heard(StageFinished) if e.stage == "collect")
+    assert finished.summary.startswith("4 neurons of 2 layers at ")
+
+
+def test_units_in_another_order_or_in_a_file_are_the_same_run(
+    spec: RunSpec, tmp_path: Path
+) -> None:
+    folder = RunFolder(tmp_path / "run")
+    run_collect(replace(spec, units=CHOSEN), folder, FakeListener())
+    before = files_digest(folder.store)
+    (tmp_path / "units.csv").write_text("layer,neuron\n2,6\n2,31\n0,3\n2,5\n2,5\n")
+    for units, layers in ((str(tmp_path / "units.csv"), None), (CHOSEN, "0-2")):
+        run_collect(replace(spec, units=units, layers=layers), folder, FakeListener())
+    assert files_digest(folder.store) == before
+
+
+def test_other_units_are_refused_with_the_difference_and_no_long_list(
+    spec: RunSpec, tmp_path: Path
+) -> None:
+    folder = RunFolder(tmp_path / "run")
+    listed = [f"{layer}:{unit}" for layer in range(3) for unit in range(10)]
+    run_collect(replace(spec, units=",".join(listed)), folder, FakeListener())
+    changed = ",".join([*listed[:20], *listed[21:], "2:31"])
+    with pytest.raises(SpecMismatch, match=r"\(units: new \['2:31'\], gone \['2:0'\]\); use"):
+        run_collect(replace(spec, units=changed), folder, FakeListener())
+    with pytest.raises(SpecMismatch, match=r"units was 30: 0:0, 0:1, 0:2, 0:3, 0:4, …, now None"):
+        run_collect(spec, folder, FakeListener())
+
+
+def test_shards_of_chosen_units_merge_to_the_units_of_the_whole(
+    spec: RunSpec, whole: RunFolder, tmp_path: Path
+) -> None:
+    folder, few = RunFolder(tmp_path / "run"), replace(spec, units=CHOSEN)
+    collect_shards(few, folder, 3)
+    run_merge(folder, FakeListener())
+    merged, everyone = NeuronStore(folder.store), NeuronStore(whole.store)
+    assert len(merged.units) == 4
+    for neuron_id in merged.neuron_ids():
+        one, two = merged.read_neuron(neuron_id), everyone.read_neuron(neuron_id)
+        assert (one.top, one.strata, one.random) == (two.top, two.strata, two.random)
+    before = files_digest(folder.store)
+    run_collect(few, folder, FakeListener())
+    assert files_digest(folder.store) == before
+
+
+def test_a_collection_of_chosen_units_that_was_stopped_goes_on(
+    spec: RunSpec, tmp_path: Path
+) -> None:
+    few = replace(spec, units=CHOSEN, checkpoint_s=0.0)
+    undisturbed, folder = RunFolder(tmp_path / "undisturbed"), RunFolder(tmp_path / "run")
+    listener = FakeListener()
+    run_collect(few, undisturbed, listener)
+    n_events = len(listener.heard(StageAdvanced))
+    for n_left in (9, 3):
+        stopped = FakeListener(fail_at=(StageAdvanced, n_events - n_left))
+        with pytest.raises(KeyboardInterrupt):
+            run_collect(few, folder, stopped)
+        n_events -= sum(e.stage == "tokenise" for e in stopped.heard(StageAdvanced))
+        assert (folder.store / "checkpoint/cursor.json").exists()
+    run_collect(few, folder, FakeListener())
+    assert files_digest(folder.store) == files_digest(undisturbed.store)

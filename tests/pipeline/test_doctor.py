@@ -16,7 +16,7 @@ from neuron_explainer.pipeline import doctor
 from neuron_explainer.pipeline.check import Check
 from neuron_explainer.pipeline.doctor import Outside, check_disk, check_memory, examine
 from neuron_explainer.pipeline.folder import RunFolder
-from neuron_explainer.stores.neuron_store import MANIFEST
+from neuron_explainer.stores.store_manifest import MANIFEST
 
 GB = 1_000_000_000
 NAMES = ["python", "neuron-explainer", "torch", "imports", "cores", "accelerator", "auto",

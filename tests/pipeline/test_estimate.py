@@ -171,6 +171,7 @@ def test_before_a_collection_typical_text_stands_for_it(tmp_path: Path) -> None:
     assert (found.n_units, tally.n_requests) == (6, 6 * 21)
     assert estimate_run(SPEC, folder).n_units == 50
     assert estimate_run(replace(SPEC, neurons="0:3,1:7,0:3,"), folder).n_units == 2
+    assert estimate_run(replace(SPEC, units="0:3,1:7", neurons="all"), folder).n_units == 2
     for neurons, says in (
         ("all", "give a number"),
         ("-3", "write a number"),

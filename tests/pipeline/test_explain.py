@@ -27,10 +27,12 @@ from neuron_explainer.pipeline.patience import MOST_FAILURES, MOST_FIRST_FAILURE
 from neuron_explainer.pipeline.spec import RunSpec, fingerprint
 from neuron_explainer.records.explanation import Explanation
 from neuron_explainer.records.neuron import NeuronId, NeuronRecord
+from neuron_explainer.records.unit_result import UnitResult
 from neuron_explainer.scoring.simulation import SimulationScorer
 from neuron_explainer.simulators.token_lookup import TokenLookupSimulator
-from neuron_explainer.stores.neuron_store import NeuronStore, read_manifest
-from neuron_explainer.stores.results import Results, UnitResult
+from neuron_explainer.stores.neuron_store import NeuronStore
+from neuron_explainer.stores.results import Results
+from neuron_explainer.stores.store_manifest import read_manifest
 from neuron_explainer.subject.tokens import SubjectTokenizer
 from tests.fakes import FakeExplainer, FakeListener, ScriptedSource
 from tests.tiny_models import byte_tokenizer

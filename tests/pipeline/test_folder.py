@@ -11,7 +11,7 @@ import pytest
 
 from neuron_explainer.errors import SpecMismatch, StoreError
 from neuron_explainer.pipeline.folder import RunFolder
-from neuron_explainer.stores.neuron_store import MANIFEST
+from neuron_explainer.stores.store_manifest import MANIFEST
 
 CHOICES: dict[str, Any] = {"n_tokens": 100, "seed": 0, "layers": (0, 1), "model": "Größe"}
 HOLD_THE_LOCK = """

@@ -13,7 +13,14 @@ import pytest
 from neuron_explainer.formats.neuronpedia import write_neuronpedia
 from neuron_explainer.formats.openai_results import write_results
 from neuron_explainer.formats.tables import write_table
-from neuron_explainer.pipeline.import_files import Imported, Kind, import_files, list_unit
+from neuron_explainer.pipeline.import_files import (
+    FACTS,
+    WINDOW,
+    Imported,
+    Kind,
+    import_files,
+    list_unit,
+)
 from neuron_explainer.records.explanation import Explanation
 from neuron_explainer.records.listed import ListedExplanation, ListedScore, Polarity
 from neuron_explainer.records.neuron import NeuronId
@@ -61,6 +68,21 @@ def test_a_neuronpedia_export_is_taken_file_by_file(tmp_path: Path, library: Lib
     ]  # fmt: skip
     assert {*library.all()} == {FULL, other}
     assert [one.added.n_known for one in run(library, imported[0].path)] == [1]
+
+
+def test_windows_and_facts_of_a_neuronpedia_export_are_counted(
+    tmp_path: Path, library: Library
+) -> None:
+    unit = {"modelId": "gpt2", "layer": "6", "index": "1"}
+    for name, fields in (
+        ("activations", {"tokens": ["a"], "values": [1.0]}),
+        ("features", {"maxActApprox": 1.0}),
+    ):
+        (tmp_path / "6" / name).mkdir(parents=True)
+        (tmp_path / "6" / name / "batch-0.jsonl").write_text(json.dumps(unit | fields))
+    windows, facts = run(library, tmp_path / "6")
+    assert (windows.left_out, facts.left_out) == ({WINDOW: 1}, {FACTS: 1})
+    assert (windows.refused, facts.refused, len(library)) == (None, None, 0)
 
 
 def test_a_folder_of_delphi_is_taken_as_one(tmp_path: Path, library: Library) -> None:
@@ -156,7 +178,7 @@ def test_a_damaged_file_is_refused_and_the_others_are_taken(
     reasons = [one.refused or "" for one in imported]
     assert "damaged.csv: line 3: 'x' is not the number of a unit" in reasons[0]
     assert "absent.csv: cannot be read" in reasons[1]
-    assert "empty: no run, no folder of delphi" in reasons[2]
+    assert "empty: no run, no bundle, no folder of delphi" in reasons[2]
     assert reasons[3] == ""
     assert list(library.all()) == [PLAIN]
 

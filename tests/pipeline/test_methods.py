@@ -30,6 +30,7 @@ from neuron_explainer.pipeline.spec import (
     ASK,
     COLLECT,
     EXPLAIN,
+    PATTERNS,
     REACH,
     TOKEN_LOOKUP,
     WHERE,
@@ -47,7 +48,7 @@ OTHERS: Mapping[str, object] = {
     "reasoning_effort": "low", "model_dtype": "float32", "base_url": "http://a/v1",
     "simulator_base_url": "http://b/v1", "api_key_env": "KEY", "requests_a_minute": 9,
     "tokens_a_minute": 9, "max_in_flight": 9, "timeout_s": 9.0, "budget_usd": 9.0, "prices": "p",
-    "cache": "c", "batch_size": 9, "order": "lookup",
+    "cache": "c", "batch_size": 9, "order": "lookup", "batch": True, "evidence": "patterns",
 }  # fmt: skip
 """Another value of each choice of the stages EXPLAIN, ASK and REACH."""
 
@@ -182,7 +183,8 @@ def test_a_local_model_offers_every_way_and_the_lookup_table_its_own() -> None:
     assert resolve_simulation(local, MadeUp()) == ALL_AT_ONCE
     for simulation in (STREAMING, STRUCTURED, DISTILLED):
         assert resolve_simulation(replace(local, simulation=simulation), MadeUp()) == simulation
-    assert resolve_simulation(RunSpec(), MadeUp()) == TOKEN_LOOKUP
+    for embedded in (TOKEN_LOOKUP, PATTERNS):
+        assert resolve_simulation(RunSpec(explainer=embedded), MadeUp()) == embedded
 
 
 # Names

@@ -26,8 +26,9 @@ from neuron_explainer.pipeline.run import run, run_collect, run_explain
 from neuron_explainer.pipeline.spec import RunSpec
 from neuron_explainer.records.neuron import NeuronId
 from neuron_explainer.records.score import ScoredWindow
+from neuron_explainer.records.unit_result import UnitResult
 from neuron_explainer.stores.neuron_store import NeuronStore
-from neuron_explainer.stores.results import Results, UnitResult
+from neuron_explainer.stores.results import Results
 from tests.fakes import FakeListener
 from tests.tiny_models import save_tiny_model
 from tests.tiny_stores import files_digest
@@ -115,7 +116,7 @@ def test_a_second_run_computes_nothing_again(spec: RunSpec, copy: RunFolder) -> 
     ) == before  # fmt: skip
     assert copy.report.read_bytes() == page
     assert listener.heard(UnitExplained) == []
-    assert [event.stage for event in listener.heard(StageStarted)] == ["explain"]
+    assert [event.stage for event in listener.heard(StageStarted)] == ["baseline", "explain"]
     (written,) = listener.heard(ReportWritten)
     assert written.is_final
 
@@ -275,10 +276,13 @@ def test_a_large_run_shows_a_first_page_and_comes_to_the_same_results(
     written = listener.heard(ReportWritten)
     assert [(event.is_preview, event.is_final) for event in written] == [
         (True, False),
+        (False, False),
         (False, True),
     ]
     assert "A first look, from 5,000 of 12,000 tokens" in pages[0]
-    assert pages[1] == finished.report.read_text("utf-8")
+    assert "9 chosen neurons of 2 layers" in pages[0]  # no more is recorded for it
+    assert "Patterns are being found" in pages[1]
+    assert pages[2] == finished.report.read_text("utf-8")
     previews = [event for event in listener.heard(UnitExplained) if event.is_preview]
     assert len(previews) == 9
     assert listener.events.index(previews[-1]) < listener.events.index(written[0])
@@ -296,7 +300,7 @@ def test_a_preview_of_long_documents_has_text_for_both_parts(
     corpus.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
     listener = FakeListener()
     run(replace(spec, corpus=str(corpus), neurons="3"), folder, listener)
-    assert [event.is_preview for event in listener.heard(ReportWritten)] == [True, False]
+    assert [event.is_preview for event in listener.heard(ReportWritten)] == [True, False, False]
 
 
 def test_the_page_is_rewritten_while_neurons_are_explained(

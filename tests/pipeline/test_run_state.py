@@ -14,7 +14,8 @@ import pytest
 from neuron_explainer.collector.plans import Shard
 from neuron_explainer.pipeline.check import Check
 from neuron_explainer.pipeline.folder import RunFolder
-from neuron_explainer.pipeline.run_state import SHARD_MANIFEST, check_run
+from neuron_explainer.pipeline.run_state import check_run
+from neuron_explainer.pipeline.shard_status import SHARD_MANIFEST
 from neuron_explainer.records.explanation import Explanation
 from neuron_explainer.records.neuron import NeuronId
 from neuron_explainer.records.score import Score, ScoredSimulation
@@ -134,9 +135,12 @@ def test_shards_are_counted_until_they_are_merged(tmp_path: Path) -> None:
         shard.store.mkdir(parents=True)
     (shards[1].store / SHARD_MANIFEST).touch()
     check = checks(folder.path)["collection"]
-    assert (check.status, check.found) == ("note", "1 of 2 shards read, not merged")
+    assert (check.status, check.found) == ("note", "2 shards: 1 done, 1 stopped; not merged")
     with shards[0].locked():
         assert "a process is writing to it" in checks(folder.path)["run folder"].found
+    shards[0].progress.write_text("nonsense")
+    assert "progress.json is damaged" in checks(folder.path)["collection"].found
+    shards[0].progress.unlink()
     (shards[0].store / SHARD_MANIFEST).touch()
     assert checks(folder.path)["collection"].todo == (
         f"merge them: neuron-explainer merge --run {folder.path}"

@@ -8,27 +8,27 @@ from typing import Any
 import pytest
 
 from neuron_explainer.collector.plans import Cut, Shard
-from neuron_explainer.errors import UnitNotFound, UsageError
+from neuron_explainer.errors import UsageError
 from neuron_explainer.pipeline.spec import (
     ASK,
     COLLECT,
     EXPLAIN,
     N_ASKED,
+    PATTERN,
     REACH,
     WHERE,
     RunSpec,
-    choose_neurons,
     fingerprint,
     flag_of,
     parse_layers,
     parse_shard,
 )
-from neuron_explainer.records.neuron import NeuronId
 from neuron_explainer.records.scale import CalibrationKind
 
 OTHER: dict[str, dict[str, Any]] = {
     COLLECT: {
-        "model": "gpt2", "layers": "0", "n_tokens": 9, "seed": 1, "dtype": "float16",
+        "model": "gpt2", "layers": "0", "units": "0:3", "n_tokens": 9, "seed": 1,
+        "dtype": "float16",
         "cut": Cut.ONE, "text_field": "body", "n_ctx": 32, "max_a_document": 3, "fit_share": 0.4,
         "block_size": 32, "top_k": 10, "n_a_band": 5, "n_random": 16, "n_boundary_windows": 1,
         "token_means_gb": 1.0, "site_module": "h.{layer}.mlp.c_proj",
@@ -39,8 +39,10 @@ OTHER: dict[str, dict[str, Any]] = {
         "explainer": "hf:x", "simulator": "hf:x", "n_per_split": 4, "n_resamples": 0,
         "calibration": CalibrationKind.PERCENTILE, "max_missing_share": 0.2,
     },
+    PATTERN: {"pattern_tokens": 300, "n_contexts": 64},
     ASK: {
-        "explainer_prompt": "summary", "n_explanations": 3, "explainer_context": 4096,
+        "evidence": "patterns", "explainer_prompt": "summary", "n_explanations": 3,
+        "explainer_context": 4096,
         "simulation": "structured", "simulator_context": 4096, "simulator_tokenizer": "gpt2",
         "reasoning_effort": "low", "model_dtype": "bfloat16",
     },
@@ -48,7 +50,7 @@ OTHER: dict[str, dict[str, Any]] = {
         "base_url": "http://localhost:1/v1", "simulator_base_url": "http://localhost:2/v1",
         "api_key_env": "KEY", "requests_a_minute": 3, "tokens_a_minute": 4, "max_in_flight": 5,
         "timeout_s": 6.0, "budget_usd": 7.0, "prices": "prices.json", "cache": "cache.sqlite",
-        "batch_size": 8, "order": "lookup",
+        "batch_size": 8, "order": "lookup", "batch": True,
     },
     WHERE: {
         "corpus": "notes.txt", "neurons": "5", "device": "cpu", "memory_gb": 3.5,
@@ -60,7 +62,7 @@ CHANGES_NOTHING = {WHERE, REACH}
 
 
 def fingerprints(spec: RunSpec) -> dict[str, str]:
-    return {stage: fingerprint(spec.choices(stage)) for stage in (COLLECT, EXPLAIN, ASK)}
+    return {stage: fingerprint(spec.choices(stage)) for stage in (COLLECT, EXPLAIN, PATTERN, ASK)}
 
 
 def test_every_field_has_a_stage_a_help_text_and_a_place_in_this_test() -> None:
@@ -161,36 +163,6 @@ def test_a_layer_that_the_model_has_not_is_refused_with_those_it_has(text: str) 
         parse_layers(text, 6)
 
 
-def test_all_neurons_are_chosen_once_in_an_order_that_mixes_the_layers() -> None:
-    chosen = choose_neurons(None, [1, 3], 50, seed=0)
-    assert sorted(chosen) == [NeuronId(layer, unit) for layer in (1, 3) for unit in range(50)]
-    assert {neuron_id.layer_index for neuron_id in chosen[:10]} == {1, 3}
-
-
-def test_a_larger_sample_begins_with_the_smaller_one() -> None:
-    everyone = choose_neurons(None, [0, 1], 50, seed=0)
-    for n in (1, 7, 100, 1000):
-        assert choose_neurons(f" {n} ", [0, 1], 50, seed=0) == everyone[:n]
-    assert choose_neurons("7", [0, 1], 50, seed=1) != everyone[:7]
-
-
-def test_listed_neurons_come_as_listed_and_once() -> None:
-    chosen = choose_neurons("3:2, 1:0,3:2,", [1, 3], 50, seed=0)
-    assert chosen == [NeuronId(3, 2), NeuronId(1, 0)]
-
-
-@pytest.mark.parametrize("text", ["0", "-3", "many", "", "1.5", "²"])
-def test_what_is_no_number_of_neurons_is_refused_with_an_example(text: str) -> None:
-    with pytest.raises(UsageError, match="write a number, all, or a list such as 0:3,2:417"):
-        choose_neurons(text, [0], 50, seed=0)
-
-
-@pytest.mark.parametrize("text", ["1:50", "2:0", "1:0,0:1"])
-def test_a_neuron_that_is_not_collected_is_refused_with_what_is(text: str) -> None:
-    with pytest.raises(UnitNotFound, match=r"it has layers 1, 3 of neurons 0\.\.49 each"):
-        choose_neurons(text, [1, 3], 50, seed=0)
-
-
 def test_a_shard_is_a_part_and_how_many_there_are() -> None:
     assert parse_shard(None) == Shard(1, 1)
     assert parse_shard(" 3/16 ") == Shard(3, 16)
@@ -216,7 +188,7 @@ def test_all_neurons_are_meant_unless_language_models_are_asked() -> None:
         ("n_explanations", 0), ("requests_a_minute", 0), ("tokens_a_minute", -1),
         ("max_in_flight", 0), ("batch_size", 0), ("explainer_context", 0), ("timeout_s", 0.0),
         ("simulator_context", 0), ("max_missing_share", 1.0), ("budget_usd", -0.1),
-        ("timeout_s", float("nan")), ("budget_usd", float("inf")), ("simulator", "auto"),
+        ("timeout_s", float("nan")), ("budget_usd", float("inf")), ("evidence", "words"),
     ],
 )  # fmt: skip
 def test_a_choice_about_language_models_that_cannot_be_meant_is_refused(

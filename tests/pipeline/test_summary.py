@@ -12,7 +12,9 @@ from neuron_explainer.pipeline.summary import summarize_method, summarize_run
 from neuron_explainer.records.cost import UnitCost
 from neuron_explainer.records.neuron import NeuronId
 from neuron_explainer.records.score import Score
-from neuron_explainer.stores.results import BASELINE, Results, UnitResult
+from neuron_explainer.records.unit_result import UnitResult
+from neuron_explainer.stores.comparison import PairedScores
+from neuron_explainer.stores.results import BASELINE, Results
 
 VALUES = [0.1, 0.2, 0.5, 0.6, 0.9, -0.3]
 
@@ -94,6 +96,16 @@ def test_what_a_run_cost_is_the_sum_of_what_its_units_cost() -> None:
     cost = summarize_run([unpriced, *asked[1:]]).cost
     assert cost is not None
     assert cost.cost_usd is None
+
+
+def test_what_is_beside_a_run_is_compared_in_all_and_by_layer() -> None:
+    baseline = [unit(i % 2, i, 0.5) for i in range(len(VALUES))]
+    summary = summarize_run(UNITS, baseline, "before")
+    paired = PairedScores.of(UNITS, baseline, "before")
+    assert summary.comparison == paired.compare()
+    assert summary.comparison_by_layer == paired.by_layer()
+    assert list(summary.comparison_by_layer) == [0, 1]
+    assert summarize_run(UNITS).comparison_by_layer == {}
 
 
 def test_a_method_is_summarized_beside_its_baseline(tmp_path: Path) -> None:

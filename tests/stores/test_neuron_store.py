@@ -8,17 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.numpy import load_file, save_file
 
 from neuron_explainer.errors import StoreError, UnitNotFound
 from neuron_explainer.records.neuron import ActivationRecord, Moments, NeuronId, Stratum
-from neuron_explainer.stores.neuron_store import (
-    LayerRecords,
-    NeuronStore,
-    StoreManifest,
-    StoreWriter,
-    holds_store,
-    read_manifest,
-)
+from neuron_explainer.stores.neuron_store import LayerRecords, NeuronStore, StoreWriter
+from neuron_explainer.stores.store_manifest import StoreManifest, holds_store, read_manifest
 from neuron_explainer.stores.windows import WindowCounts, WindowWriter
 from neuron_explainer.subject.tokens import SubjectTokenizer
 from tests.fakes import ScriptedSource
@@ -65,6 +60,7 @@ def write_by_hand(folder: Path) -> None:
         random_rows=rows[:, [0, 2, 3]],
         moments=np.array([[0.5, 4.0, -8.0, 48.0], [0.25, 0.0, 0.0, 0.0]]),
         n_counted=np.array([10]),
+        n_positive=np.array([4, 0]),
     )  # fmt: skip
     writer.write_records(3, records)
     writer.write_coverage(np.array([4, 1]))
@@ -92,6 +88,19 @@ def test_a_unit_reads_back_as_it_was_written(tmp_path: Path) -> None:
     assert [record.activations for record in second.top] == [(13.0, 14.0, 15.0)]
     assert [record.activations for record in second.random] == [(19.0, 20.0, 21.0)]
     assert second.moments == Moments(10, 0.25, 0.0, None, None)
+    assert (first.density, second.density) == (0.4, 0.0)
+    assert [store.read_density(unit) for unit in store.neuron_ids()] == [0.4, 0.0]
+
+
+def test_a_store_of_before_density_was_counted_reads_without_it(tmp_path: Path) -> None:
+    write_by_hand(tmp_path / "store")
+    path = tmp_path / "store/layer_003/records.safetensors"
+    tensors = load_file(path)
+    del tensors["n_positive"]
+    save_file(tensors, path)
+    store = NeuronStore(tmp_path / "store")
+    assert store.read_neuron(NeuronId(3, 0)).density is None
+    assert store.read_density(NeuronId(3, 1)) is None
 
 
 def test_a_table_has_rows_for_the_frequent_tokens_and_one_for_the_rest(tmp_path: Path) -> None:
@@ -100,6 +109,26 @@ def test_a_table_has_rows_for_the_frequent_tokens_and_one_for_the_rest(tmp_path:
     assert dict(table.mean_by_token) == {"“": 0.0, "b": 2.0}
     assert dict(table.count_by_token) == {"“": 20, "b": 6}
     assert [table.expected_activation(token) for token in VOCABULARY] == [0.25, 2.0, 0.25, 0.25, 0]
+
+
+def test_the_means_of_many_units_are_those_of_their_tables(collected: Path) -> None:
+    store = NeuronStore(collected)
+    units = [4, 0, 4]
+    means = store.read_token_means(1, units)
+    tables = [store.read_token_lookup(NeuronId(1, unit)) for unit in units]
+    assert means.tolist() == [
+        [table.expected_activation(token) for token in store.vocabulary] for table in tables
+    ]
+    assert store.read_token_means(1, []).shape == (0, len(store.vocabulary))
+    with pytest.raises(UnitNotFound, match="no neuron 1:5"):
+        store.read_token_means(1, [0, 5])
+
+
+def test_means_that_do_not_fit_the_tokens_are_damage(store: Path) -> None:
+    path = store / "token_means.safetensors"
+    save_file({"ids": load_file(path)["ids"][:-1].copy()}, path)
+    with pytest.raises(StoreError, match="what it holds of neuron 0:0 is damaged"):
+        NeuronStore(store).read_token_means(0, [0])
 
 
 def test_the_manifest_reads_back_as_it_was_written(tmp_path: Path) -> None:

@@ -18,7 +18,8 @@ from neuron_explainer.records.neuron import NeuronId
 from neuron_explainer.records.scale import ActivationScale
 from neuron_explainer.records.score import Candidate, Score, ScoredSimulation, ScoredWindow
 from neuron_explainer.records.simulation import SequenceSimulation
-from neuron_explainer.stores.results import Results, UnitResult
+from neuron_explainer.records.unit_result import UnitResult
+from neuron_explainer.stores.results import Results
 from neuron_explainer.stores.results_schema import CHANGES
 
 UNIT = NeuronId(2, 417)
@@ -60,8 +61,9 @@ def test_a_unit_reads_back_as_it_was_written(path: Path) -> None:
     with Results(path, read_only=True) as results:
         (unit,) = results.units("f")
         assert unit == UnitResult(
-            UNIT, "token_lookup", "commas", None, SCORES, "top_and_random", "token_lookup", "m", "1"
-        )
+            UNIT, "token_lookup", "commas", None, SCORES, "top_and_random", "token_lookup", "m",
+            "1", scorer="simulation",
+        )  # fmt: skip
         assert list(results.units("f", UNIT)) == [unit]
         assert unit.score == SCORES["top_and_random"]
         assert unit.unscored_reason is None
@@ -88,6 +90,29 @@ def test_what_a_unit_cost_and_what_it_was_chosen_from_read_back(path: Path) -> N
         unlimited = replace(SCORES["top_and_random"], low=None, high=None)
         assert results.candidates("f", UNIT) == (("commas", unlimited), ("dots", worse))
         assert [unit.cost for unit in results.units("f")] == [UnitCost(1), cost]
+
+
+def test_every_method_every_score_and_every_unit_is_named_once(path: Path) -> None:
+    with Results(path) as results:
+        results.add_explained("baseline", claim(), scored())
+        results.use_method("f", {"a": 1})
+        results.add_explained("f", claim(), scored())
+        results.add_unexplained("f", NeuronId(0, 1), "e", "no")
+        assert [(use.fingerprint, use.choices) for use in results.method_uses()] == [
+            ("f", {"a": 1}), ("baseline", None),
+        ]  # fmt: skip
+        assert results.score_names() == tuple(sorted(SCORES))
+        assert results.neuron_ids() == [NeuronId(0, 1), UNIT]
+
+
+def test_a_snapshot_does_not_see_what_is_written_meanwhile(path: Path) -> None:
+    with Results(path) as writer, Results(path, read_only=True) as reader:
+        writer.add_explained("f", claim(), scored())
+        with reader.snapshot():
+            before = reader.neuron_ids()
+            writer.add_unexplained("f", NeuronId(0, 1), "e", "no")
+            assert reader.neuron_ids() == before == [UNIT]
+        assert len(reader.neuron_ids()) == 2
 
 
 def test_a_failure_that_may_pass_is_tried_again_and_gives_way_to_what_comes_of_it(

@@ -1,0 +1,322 @@
+"""Patterns of a unit, found by asking the subject: prune, test, generalise (Neuron2Graph).
+
+After Foote et al. 2023, for a unit's windows of the train split and of the bands of its maximum,
+none of which it is scored on:
+
+1. Seed: among the positions with a strong activation that no pattern accounts for yet, the current
+   token with most of the activation; of its positions the strongest.
+2. Prune: the shortest text that ends there and keeps a stated share of the activation. Of one to
+   three tokens the fit text mostly tells (`collector/contexts.py`); else the subject is asked,
+   behind a few tokens of other text, as the first positions of a text are like no others.
+3. Importance: each token is replaced by others; where the share is kept it does not matter. Of a
+   text that the fit text told, each token does: the shorter one did not keep the share.
+4. Generalise: each token that matters is replaced by its neighbours in the embedding, by its
+   spellings with and without space and capital, and by what the subject itself expects there; those
+   that keep the share join its set.
+5. The pattern's activation is its mean over all positions of the windows that match. Back to 1.
+
+Where no text keeps the share behind other text, and the seed's begins a window, the place matters:
+the activation is that of the text without anything before it. What follows is looked at last.
+
+A search is a generator: it yields questions, and is sent their answers. So that many units are
+searched at once, in forward passes that they share (`pattern_probe.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass, field
+from itertools import chain, cycle, islice
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from neuron_explainer.explainers.pattern_windows import (
+    IdPattern,
+    SearchedWindows,
+    Seed,
+    Vocabulary,
+    find_before,
+    find_matches,
+    find_strong,
+    next_seed,
+    read_windows,
+)
+from neuron_explainer.records.neuron import NeuronRecord
+from neuron_explainer.records.patterns import FoundPatterns, Pattern
+
+LENGTHS = (1, 2, 3, 5, 8, 12)
+"""Tokens of the texts that pruning tries; a pattern looks no further back."""
+LONGEST_KNOWN = 3
+"""Tokens of the contexts whose means are known."""
+N_REPLACEMENTS = 2
+"""Other tokens that are put in a token's place to see whether it matters."""
+N_EXPECTED = 8
+"""Of the subject's own predictions, so many are tried in a place."""
+MOST_TRIED = 18
+"""Candidates for a place."""
+MOST_WIDENED = 3
+"""Places of a pattern that are generalised, from the current token backwards."""
+
+
+@dataclass(frozen=True, slots=True)
+class PatternPlan:
+    """Choices of a search."""
+
+    budget_tokens: int = 1000
+    """Tokens of forward passes a unit, at most; the best seeds come first."""
+    keep_share: float = 0.7
+    """Of the activation that a change must keep not to matter."""
+    strong_share: float = 0.5
+    """Of the largest activation from which on one is strong."""
+    most_patterns: int = 6
+    least_share: float = 0.03
+    """Of the strong activation that a seed's token must have for a search, the first's apart."""
+    prunes: bool = True
+    """False: the text is taken as long as it may be."""
+    generalises: bool = True
+    """False: each token stands for itself alone."""
+
+
+class Question(NamedTuple):
+    """What does the unit do at the end of a text?"""
+
+    ids: tuple[int, ...]
+    n_expected: int = 0
+    """Tokens wanted that the subject expects next."""
+
+
+class Answer(NamedTuple):
+    activation: float | None
+    """None where the next tokens were asked for."""
+    expected: tuple[int, ...] = ()
+    """The most probable first."""
+
+
+Search = Generator[list[Question], list[Answer], FoundPatterns]
+Known = Callable[[tuple[str, ...]], float | None]
+
+
+@dataclass(slots=True)
+class _Budget:
+    left: int
+    is_cut_short: bool = False
+    spent: int = 0
+
+    def take(self, questions: Sequence[Question]) -> bool:
+        """Whether there is room for them; they count as asked then."""
+        n_tokens = sum(len(question.ids) for question in questions)
+        if n_tokens > self.left:
+            self.is_cut_short = True
+            return False
+        self.left -= n_tokens
+        self.spent += n_tokens
+        return True
+
+
+@dataclass(frozen=True, slots=True)
+class UnitSearch:
+    """The search for one unit's patterns."""
+
+    record: NeuronRecord
+    plan: PatternPlan
+    vocabulary: Vocabulary
+    fillers: tuple[tuple[int, ...], ...]
+    """Pieces of other text that stand before what is tried."""
+    others: tuple[int, ...]
+    """Tokens to replace by, as they are in text."""
+    known: Known
+    """Mean activation by the last tokens, from the fit text."""
+    _budget: _Budget = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_budget", _Budget(self.plan.budget_tokens))
+
+    def run(self) -> Search:
+        """Nothing is asked of a unit that is never strongly active on its windows."""
+        windows = read_windows(self.record, self.vocabulary)
+        strong = find_strong(windows, self.plan.strong_share)  # (window, seq) bool
+        mass = np.where(strong, windows.activations, 0.0) * windows.weights[:, None]
+        total, open_mass = float(mass.sum()), mass.copy()
+        patterns: list[Pattern] = []
+        while total > 0 and len(patterns) < self.plan.most_patterns:
+            least = self.plan.least_share * total if patterns else 0.0
+            seed = next_seed(windows, open_mass, least, LENGTHS[-1])
+            if seed is None:
+                break
+            general = yield from self._generalise(seed)
+            matched = find_matches(general, windows.ids)  # (window, seq) bool
+            matched[seed.window, seed.place] = True
+            share = float(open_mass[matched].sum()) / total
+            open_mass[matched] = 0.0
+            patterns.append(self._pattern(seed, general, windows, matched, strong, share))
+        ordered = tuple(sorted(patterns, key=lambda pattern: -pattern.share))
+        before = find_before(windows, mass, self.vocabulary)
+        return FoundPatterns(ordered, self._budget.spent, self._budget.is_cut_short, before)
+
+    def _generalise(self, seed: Seed) -> Generator[list[Question], list[Answer], IdPattern]:
+        """The seed's text as sets of token ids."""
+        pruned = yield from self._prune(seed)
+        if pruned is None:
+            return IdPattern((frozenset(seed.text[-1:]),), at_start=False, is_whole=False)
+        text = pruned.text
+        matters = [True] * len(text)
+        if not pruned.is_known:
+            matters = yield from self._find_what_matters(pruned)
+        sets: list[frozenset[int] | None] = [
+            frozenset([token]) if is_needed else None
+            for token, is_needed in zip(text, matters, strict=True)
+        ]
+        if self.plan.generalises:
+            needed = [place for place in reversed(range(len(text))) if matters[place]]
+            for place in needed[:MOST_WIDENED]:
+                sets[place] = yield from self._widen(pruned, place)
+        if pruned.at_start:
+            return IdPattern(tuple(sets), at_start=True)
+        first = next(i for i, fits in enumerate(sets) if fits is not None)
+        return IdPattern(tuple(sets[first:]))
+
+    def _prune(self, seed: Seed) -> Generator[list[Question], list[Answer], _Pruned | None]:
+        """The shortest text that keeps the share; None: none does, or there is no room to try."""
+        lengths = [n for n in LENGTHS if n < len(seed.text)] + [len(seed.text)]
+        if self.plan.prunes:
+            known = self._prune_by_means(seed)
+            if known is not None:
+                return known
+        else:
+            lengths = lengths[-1:]
+        texts = [seed.text[-n:] for n in lengths]
+        questions = [Question((*filler, *text)) for text in texts for filler in self.fillers]
+        if not self._budget.take(questions):
+            return None
+        answers = yield questions
+        n = len(self.fillers)
+        least = self.plan.keep_share * seed.activation
+        for i, text in enumerate(texts):
+            activation = _mean(answers[i * n : (i + 1) * n])
+            if activation >= least:
+                return _Pruned(text, activation, self.fillers)
+        if seed.place + 1 == len(seed.text):
+            return _Pruned(seed.text, seed.activation, ((),))
+        return None
+
+    def _prune_by_means(self, seed: Seed) -> _Pruned | None:
+        """None when the fit text does not tell."""
+        least = self.plan.keep_share * seed.activation
+        for n in range(1, min(LONGEST_KNOWN, len(seed.text)) + 1):
+            text = seed.text[-n:]
+            mean = self.known(tuple(map(self.vocabulary.display, text)))
+            if mean is not None and mean >= least:
+                return _Pruned(text, mean, self.fillers, is_known=True)
+        return None
+
+    def _find_what_matters(
+        self, pruned: _Pruned
+    ) -> Generator[list[Question], list[Answer], list[bool]]:
+        """One a token; the one that does most when none does by itself.
+
+        None at all where it is the place in a window alone that matters.
+        """
+        text, kept, fillers, _ = pruned
+        asked = [
+            [
+                Question((*fillers[i % len(fillers)], *text[:place], other, *text[place + 1 :]))
+                for i, other in enumerate(self._others_than(token))
+            ]
+            for place, token in enumerate(text)
+        ]
+        questions = list(chain.from_iterable(asked))
+        if not all(asked) or not self._budget.take(questions):
+            return [True] * len(text)
+        answers = iter((yield questions))
+        without = [_mean(list(islice(answers, len(of_place)))) for of_place in asked]
+        matters = [activation < self.plan.keep_share * kept for activation in without]
+        if not any(matters) and not (yield from self._is_place_alone(pruned)):
+            matters[int(np.argmin(without))] = True  # each can do without each other one
+        return matters
+
+    def _is_place_alone(self, pruned: _Pruned) -> Generator[list[Question], list[Answer], bool]:
+        """Whether another text that begins a window does as well."""
+        question = Question(tuple(islice(cycle(self.others), len(pruned.text))))
+        if not pruned.at_start or not self._budget.take([question]):
+            return False
+        (answer,) = yield [question]
+        return _activation(answer) >= self.plan.keep_share * pruned.activation
+
+    def _others_than(self, token: int) -> list[int]:
+        """A token put in its own place would show nothing."""
+        return [other for other in self.others if other != token][:N_REPLACEMENTS]
+
+    def _widen(
+        self, pruned: _Pruned, place: int
+    ) -> Generator[list[Question], list[Answer], frozenset[int]]:
+        """Tokens that do as well in that place."""
+        text, kept, (filler, *_), _ = pruned
+        own = frozenset([text[place]])
+        expected: tuple[int, ...] = ()
+        if text_before := (*filler, *text[:place]):
+            before = Question(text_before, N_EXPECTED)
+            if not self._budget.take([before]):
+                return own
+            (answer,) = yield [before]
+            expected = answer.expected
+        candidates = dict.fromkeys([*self.vocabulary.neighbours(text[place]), *expected])
+        others = [c for c in candidates if c != text[place]][:MOST_TRIED]
+        questions = [Question((*filler, *text[:place], c, *text[place + 1 :])) for c in others]
+        if not others or not self._budget.take(questions):
+            return own
+        answers = yield questions
+        least = self.plan.keep_share * kept
+        alike = [c for c, a in zip(others, answers, strict=True) if _activation(a) >= least]
+        return own.union(alike)
+
+    def _pattern(
+        self,
+        seed: Seed,
+        general: IdPattern,
+        windows: SearchedWindows,
+        matched: NDArray[np.bool_],
+        strong: NDArray[np.bool_],
+        share: float,
+    ) -> Pattern:
+        counted = matched & ~np.isnan(windows.activations)
+        weights = np.broadcast_to(windows.weights[:, None], matched.shape)[counted]
+        show = self.vocabulary.display
+        return Pattern(
+            sets=tuple(None if s is None else frozenset(map(show, s)) for s in general.sets),
+            activation=float(np.average(windows.activations[counted], weights=weights)),
+            n_matches=int(counted.sum()),
+            share=share,
+            precision=float(np.average(strong[counted], weights=weights)),
+            seed=tuple(map(show, seed.text[-len(general.sets) :])),
+            seed_activations=windows.read(seed, len(general.sets)),
+            at_start=general.at_start,
+            is_whole=general.is_whole,
+        )
+
+
+class _Pruned(NamedTuple):
+    """A text that keeps the share of its seed's activation."""
+
+    text: tuple[int, ...]
+    activation: float
+    """Behind the fillers."""
+    fillers: tuple[tuple[int, ...], ...]
+    """An empty one where the text must begin a window."""
+    is_known: bool = False
+    """From the fit text."""
+
+    @property
+    def at_start(self) -> bool:
+        return self.fillers == ((),)
+
+
+def _mean(answers: Sequence[Answer]) -> float:
+    return sum(map(_activation, answers)) / len(answers)
+
+
+def _activation(answer: Answer) -> float:
+    if answer.activation is None:
+        raise ValueError("an activation was asked for, and none was given")
+    return answer.activation

@@ -1,0 +1,149 @@
+"""The windows that a unit's patterns are searched in: seeds, matches, and what follows them.
+
+Steps 1 and 5 of the search (`pattern_search.py`, after Foote et al. 2023); no subject is asked.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from neuron_explainer.records.neuron import NeuronRecord
+from neuron_explainer.records.patterns import Before
+from neuron_explainer.records.splits import TOP_SPLITS, Split, split_records
+
+LEAST_BEFORE = 8
+"""Strong positions from which on it is said what follows them."""
+MOST_BEFORE = 0.5
+"""Of the strong activation that must come before one token."""
+
+
+class Vocabulary(Protocol):
+    """Tokens, and what may stand in their place."""
+
+    def display(self, token_id: int) -> str: ...
+
+    def ids_of(self, tokens: Sequence[str]) -> list[int]: ...
+
+    def neighbours(self, token_id: int) -> Sequence[int]:
+        """Nearest in the embedding, then other spellings; never the token itself."""
+
+
+class SearchedWindows(NamedTuple):
+    """A row each, padded on the right."""
+
+    ids: NDArray[np.int64]
+    """(window, seq); -1: no token."""
+    activations: NDArray[np.float64]
+    """(window, seq); NaN where there is none, or it does not count."""
+    weights: NDArray[np.float64]
+    """(window,) windows of the record text that each stands for."""
+
+    def read(self, seed: Seed, n_tokens: int) -> tuple[float | None, ...]:
+        """Activations of the last tokens of a seed's text; None: the position does not count."""
+        row = self.activations[seed.window, seed.place + 1 - n_tokens : seed.place + 1].tolist()
+        return tuple(None if math.isnan(a) else a for a in row)
+
+
+class Seed(NamedTuple):
+    """A strong position that no pattern accounts for yet."""
+
+    window: int
+    place: int
+    activation: float
+    text: tuple[int, ...]
+    """Up to the place, the longest that is tried."""
+
+
+class IdPattern(NamedTuple):
+    """A pattern in token ids."""
+
+    sets: tuple[frozenset[int] | None, ...]
+    at_start: bool = False
+    is_whole: bool = True
+
+
+def read_windows(record: NeuronRecord, vocabulary: Vocabulary) -> SearchedWindows:
+    """Those of the train split, then those of the bands; none of them is in another split."""
+    top = split_records(record, Split.TRAIN, n_per_split=len(record.top)).top
+    weighted = [(window, float(len(TOP_SPLITS))) for window in top]
+    for stratum in record.strata:
+        population = stratum.population if stratum.population is not None else 1
+        weight = population / max(1, len(stratum.records))
+        weighted.extend((window, weight) for window in stratum.records)
+    n_seq = max((len(window.tokens) for window, _ in weighted), default=0)
+    ids = np.full((len(weighted), n_seq), -1, dtype=np.int64)
+    activations = np.full((len(weighted), n_seq), np.nan)
+    for i, (window, _) in enumerate(weighted):
+        ids[i, : len(window.tokens)] = vocabulary.ids_of(window.tokens)
+        activations[i, : len(window.tokens)] = [
+            np.nan if a is None else a for a in window.activations
+        ]
+    return SearchedWindows(ids, activations, np.array([weight for _, weight in weighted]))
+
+
+def find_strong(windows: SearchedWindows, share: float) -> NDArray[np.bool_]:
+    """(window, seq) whether the activation is positive and that share of the largest."""
+    largest = np.nanmax(windows.activations, initial=0.0)
+    with np.errstate(invalid="ignore"):
+        strong: NDArray[np.bool_] = windows.activations >= share * largest
+    return strong & (windows.activations > 0)
+
+
+def next_seed(
+    windows: SearchedWindows, open_mass: NDArray[np.float64], least: float, longest: int
+) -> Seed | None:
+    """The strongest position of the token with most of what is left; None: none has so much.
+
+    open_mass: (window, seq) weighted activation that no pattern accounts for.
+    longest: tokens of its text.
+    """
+    rows, places = np.nonzero(open_mass)
+    if not len(rows):
+        return None
+    inverse = np.unique(windows.ids[rows, places], return_inverse=True)[1]
+    of_token = np.bincount(inverse, open_mass[rows, places])
+    best = int(np.argmax(of_token))
+    if of_token[best] < least:
+        return None
+    mine = inverse == best
+    strongest = np.flatnonzero(mine)[np.argmax(windows.activations[rows[mine], places[mine]])]
+    row, place = int(rows[strongest]), int(places[strongest])
+    text = windows.ids[row, max(0, place + 1 - longest) : place + 1]
+    return Seed(row, place, float(windows.activations[row, place]), tuple(text.tolist()))
+
+
+def find_matches(pattern: IdPattern, ids: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """ids: (window, seq) -> whether the sets fit the tokens that end there, of the same shape."""
+    n = len(pattern.sets)
+    fits = ids >= 0
+    fits[:, : n - 1] = False
+    if pattern.at_start:
+        fits[:, n:] = False
+    for back, tokens in enumerate(reversed(pattern.sets)):
+        if tokens is not None:
+            is_in = np.isin(ids, list(tokens))
+            fits[:, back:] &= is_in[:, : ids.shape[1] - back]
+    return fits
+
+
+def find_before(
+    windows: SearchedWindows, mass: NDArray[np.float64], vocabulary: Vocabulary
+) -> Before | None:
+    """None when nothing follows most of the strong activation, or much else too."""
+    following, weight = windows.ids[:, 1:], mass[:, :-1]
+    is_strong = (weight > 0) & (following >= 0)
+    if is_strong.sum() < LEAST_BEFORE:
+        return None
+    tokens, inverse = np.unique(following[is_strong], return_inverse=True)
+    of_token = np.bincount(inverse, weight[is_strong])
+    best = int(np.argmax(of_token))
+    share = float(of_token[best] / of_token.sum())
+    elsewhere = float((following == tokens[best]).sum() / (following >= 0).sum())
+    if share < MOST_BEFORE or elsewhere > share / 5:
+        return None
+    return Before(vocabulary.display(int(tokens[best])), share)

@@ -1,0 +1,214 @@
+"""A unit's patterns in one readable sentence, its clauses by the share they account for."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import NamedTuple, TypeAlias
+
+from neuron_explainer.errors import CannotExplain
+from neuron_explainer.explainers.token_names import (
+    MOST_CHARS,
+    MOST_NAMED,
+    is_space,
+    name_token,
+    name_tokens,
+    printable,
+)
+from neuron_explainer.records.patterns import Before, FoundPatterns, Pattern, TokenSet
+
+LEAST_SHARE = 0.02
+"""Of the strong activation that a clause must account for, unless it is the first."""
+MOST_CLAUSES = 4
+MOST_CLAUSE_CHARS = 120
+MOST_LISTED = 6
+"""Tokens of several patterns that are named in one clause."""
+SEVERAL = 0.6
+"""A unit whose first clause accounts for less does several things, if others do much."""
+MUCH = 0.15
+SELDOM = 0.5
+"""A pattern of which less than this share is strongly active is said to be so at times."""
+ORDINALS = {2: "2nd", 3: "3rd"}
+
+
+class _Clause(NamedTuple):
+    words: str
+    share: float
+
+
+class _Detail(NamedTuple):
+    """How much is said; a clause that gets too long says less."""
+
+    most_named: int = MOST_NAMED
+    """Members of a set."""
+    most_parts: int = 12
+    """Of the context, the nearest; 0: it is only said that there is one."""
+
+
+DETAILS = (
+    *(_Detail(n) for n in range(MOST_NAMED, 0, -1)),
+    *(_Detail(1, n) for n in range(4, -1, -1)),
+)
+
+_Part: TypeAlias = "str | list[str] | None"
+"""Of a context: a set's name; tokens that are quoted together; a gap."""
+
+
+def describe_patterns(found: FoundPatterns) -> str:
+    """`“of” after “University” or “Institute” (61%); at times numbers (20%)`
+
+    CannotExplain when there is no pattern.
+    """
+    if not found.patterns:
+        raise CannotExplain("no pattern found: it is not active on the windows that are searched")
+    first, *others = _clauses(found.patterns)
+    kept = [first, *(clause for clause in others if clause.share >= LEAST_SHARE)][:MOST_CLAUSES]
+    clauses = "; ".join(f"{words} ({_percent(share)})" for words, share in kept)
+    n_much = sum(clause.share >= MUCH for clause in kept)
+    several = "several things: " if first.share < SEVERAL and n_much > 1 else ""
+    return f"{several}{clauses}{_say_before(found.before)}"
+
+
+def describe_pattern(pattern: Pattern) -> str:
+    """`numbers after “PEP” or “EP”`, without its share."""
+    words = ""
+    for detail in DETAILS:
+        words = _say(pattern, detail)
+        if len(words) <= MOST_CLAUSE_CHARS:
+            break
+    return words
+
+
+def _clauses(patterns: Sequence[Pattern]) -> list[_Clause]:
+    """By share; patterns that read alike, or differ in a few tokens alone, are one clause."""
+    shares: dict[str, float] = {}
+    lists: dict[tuple[str, str], list[Pattern]] = {}  # by what is said beside the tokens
+    for pattern in patterns:
+        if _is_listed(pattern):
+            lists.setdefault(_frame(pattern), []).append(pattern)
+        else:
+            words = describe_pattern(pattern)
+            shares[words] = shares.get(words, 0.0) + pattern.share
+    for (before, after), members in lists.items():
+        tokens = {token for pattern in members for token in pattern.sets[-1] or ()}
+        seeds = [pattern.seed[-1] for pattern in members]
+        words = f"{before}{name_tokens(tokens, seeds, MOST_LISTED)}{after}"
+        shares[words] = shares.get(words, 0.0) + sum(pattern.share for pattern in members)
+    return sorted((_Clause(*item) for item in shares.items()), key=lambda clause: -clause.share)
+
+
+def _is_listed(pattern: Pattern) -> bool:
+    """Whether it is of a few tokens, whatever stands before them."""
+    *context, current = pattern.sets
+    return current is not None and len(current) <= MOST_NAMED and not any(context)
+
+
+def _say(pattern: Pattern, detail: _Detail) -> str:
+    *context, current = pattern.sets
+    *seed_context, seed = pattern.seed
+    said = "anything" if current is None else name_tokens(current, [seed], detail.most_named)
+    word, n_inside = _word_around(pattern.sets)
+    if n_inside:
+        said = f"{said} in {name_token(word)}"
+        context, seed_context = context[:-n_inside], seed_context[:-n_inside]
+    if any(context) and detail.most_parts:
+        said = f"{said} {_say_context(context, seed_context, detail)}"
+    elif any(context):
+        said = f"{said} in some contexts"
+    before, after = _frame(pattern)
+    return f"{before}{said}{after}"
+
+
+def _frame(pattern: Pattern) -> tuple[str, str]:
+    """What is said before its tokens and behind them."""
+    if not pattern.is_whole:
+        return "", " in some longer contexts"
+    n, place = len(pattern.sets), ""
+    if pattern.at_start:
+        is_start = n == 1 or any(pattern.sets[:-1])
+        place = "at the start" if is_start else f"as the {ORDINALS.get(n, f'{n}th')} token"
+        place = f" {place} of a text"
+    return "at times " if pattern.precision < SELDOM else "", place
+
+
+def _word_around(sets: Sequence[TokenSet]) -> tuple[str, int]:
+    """The beginning of a word that the last token goes on with, and how many tokens it has.
+
+    `("", 0)` where the token begins a word, or more than one token may stand in a place.
+    """
+    word, n_inside = "", 0
+    for n, fits in enumerate(reversed(sets)):
+        token = next(iter(fits)) if fits is not None and len(fits) == 1 else ""
+        if not token.removeprefix(" ").isalnum():
+            break
+        word, n_inside = token + word, n
+        if token.startswith(" "):
+            break
+    return word, n_inside
+
+
+def _say_context(context: Sequence[TokenSet], seed: Sequence[str], detail: _Detail) -> str:
+    """`after “not possible”`, `after “the … of”`, `some tokens after numbers and then “%”`"""
+    said: list[str] = []
+    joint = ""
+    for part in _parts(context, seed, detail.most_named):
+        if part is None:
+            joint = " and later "
+            continue
+        words = part if isinstance(part, str) else _quote(part)
+        said.append(f"{joint if said else ''}{words}")
+        joint = " and then "
+    is_apart = context[-1] is None
+    kept = said[-detail.most_parts :]
+    farthest = "…" if len(kept) < len(said) else ""
+    return f"{'some tokens ' if is_apart else ''}after {farthest}{''.join(kept)}"
+
+
+def _parts(context: Sequence[TokenSet], seed: Sequence[str], most_named: int) -> list[_Part]:
+    """Single tokens that follow one another are quoted together, with the gaps between them."""
+    parts: list[_Part] = []
+    for fits, seen in zip(context, seed, strict=True):
+        if fits is None:
+            if not parts or parts[-1] is not None:
+                parts.append(None)
+            continue
+        token = next(iter(fits))
+        before = parts[-1] if parts else None
+        if len(fits) > 1:
+            parts.append(name_tokens(fits, [seen], most_named))
+        elif isinstance(before, list) and is_space(before[-1]) == is_space(token):
+            before.append(token)
+        elif _goes_on_behind_gap(parts) and not is_space(token):
+            parts[-2:] = [[*(parts[-2] or ()), " … ", token.strip()]]
+        else:
+            parts.append([token])
+    return parts
+
+
+def _goes_on_behind_gap(parts: Sequence[_Part]) -> bool:
+    quoted = parts[-2] if len(parts) > 1 and parts[-1] is None else None
+    return isinstance(quoted, list) and not is_space(quoted[-1])
+
+
+def _quote(tokens: Sequence[str]) -> str:
+    """Tokens in their order as a reader sees them, or white space; of a long text its end."""
+    if len(tokens) == 1 or is_space(tokens[0]):
+        return name_token("".join(tokens))
+    joined = re.sub(" +", " ", "".join(tokens))
+    text = printable(joined.strip())
+    if not text:
+        return name_token("")
+    if len(text) > MOST_CHARS:
+        end = text[1 - MOST_CHARS :]
+        return f"“…{end.partition(' ')[2] or end}”"
+    return f"“{'…' if joined[:1].islower() else ''}{text}”"
+
+
+def _say_before(before: Before | None) -> str:
+    if before is None:
+        return ""
+    return f"; mostly before {name_token(before.token)} ({_percent(before.share)})"
+
+
+def _percent(share: float) -> str:
+    return f"{share:.0%}" if share >= 0.01 else "< 1%"

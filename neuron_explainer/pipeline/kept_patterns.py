@@ -1,0 +1,35 @@
+"""The patterns behind a method's explanations, for who shows them; nothing heavy is imported."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from neuron_explainer.pipeline.folder import RunFolder
+from neuron_explainer.pipeline.spec import fingerprint
+from neuron_explainer.stores.pattern_store import PatternStore
+from neuron_explainer.stores.results import Results
+
+CHOICES = "patterns"
+"""Among a method's choices: those that its patterns were found with."""
+
+
+@contextmanager
+def open_kept_patterns(
+    folder: RunFolder, choices: Mapping[str, Any]
+) -> Iterator[PatternStore | None]:
+    """choices: of the method. None: it has no patterns."""
+    if CHOICES not in choices or not folder.patterns.exists():
+        yield None
+        return
+    with PatternStore(folder.patterns, fingerprint(choices[CHOICES]), read_only=True) as kept:
+        yield kept
+
+
+@contextmanager
+def open_current_patterns(folder: RunFolder, results: Results) -> Iterator[PatternStore | None]:
+    """Of the method used last; None when none was used, or it has no patterns."""
+    choices = results.choices(results.current_method()) if results.has_method() else {}
+    with open_kept_patterns(folder, choices) as kept:
+        yield kept
