@@ -30,13 +30,13 @@ from rich.table import Table
 from neuron_explainer.cli_options import console, run_program
 from neuron_explainer.explainers.pattern_probe import ProbeCost
 from neuron_explainer.explainers.pattern_search import PatternPlan
+from neuron_explainer.pipeline.collected import load_collected
 from neuron_explainer.pipeline.contexts import by_layer
 from neuron_explainer.pipeline.events import ignore
 from neuron_explainer.pipeline.folder import RunFolder
 from neuron_explainer.pipeline.patterns import (
     PatternSearcher,
     find_patterns,
-    load_collected,
     open_patterns,
     pattern_plan,
 )
@@ -58,11 +58,11 @@ WHOLE = "patterns"
 HEADLINES = (TOP_AND_RANDOM, RANDOM_ONLY)
 PARTS = {
     WHOLE: "everything",
-    "without searched patterns": "context means of the fit text and the table",
-    "without context means": "searched patterns and the table",
+    "no searched patterns": "context means of the fit text and the table",
+    "no context means": "searched patterns and the table",
     "… nor generalisation": "each token of a pattern stands for itself alone",
     "… nor pruning": "patterns of 12 tokens, as far as there are so many",
-    "without back-off": "where no context fits, one number for every token",
+    "no back-off": "where no context fits, one number for every token",
 }
 Scores: TypeAlias = Mapping[str, Mapping[NeuronId, Mapping[str, float]]]
 """Rule -> neuron -> headline -> value."""
@@ -125,6 +125,8 @@ def benchmark(
     for text, scores in scored.items():
         for headline in HEADLINES:
             console.print(_table(text, headline, scores))
+    for rule, made_of in PARTS.items():
+        console.print(f"{rule}: {made_of}", highlight=False)
     for layer, found in measured.items():
         console.print(found.sentence(layer), highlight=False)
 
@@ -156,11 +158,11 @@ def _make_rules(
             nothing = TokenLookupTable({}, {}, table.default)
             rules[LOOKUP][i] = table
             rules[WHOLE][i] = PatternTrie(table, whole[i].patterns, contexts)
-            rules["without searched patterns"][i] = PatternTrie(table, (), contexts)
-            rules["without context means"][i] = PatternTrie(table, whole[i].patterns)
+            rules["no searched patterns"][i] = PatternTrie(table, (), contexts)
+            rules["no context means"][i] = PatternTrie(table, whole[i].patterns)
             rules["… nor generalisation"][i] = PatternTrie(table, exact[i].patterns)
             rules["… nor pruning"][i] = PatternTrie(table, long[i].patterns)
-            rules["without back-off"][i] = PatternTrie(nothing, whole[i].patterns, contexts)
+            rules["no back-off"][i] = PatternTrie(nothing, whole[i].patterns, contexts)
     return dict(rules), measured
 
 
@@ -217,7 +219,7 @@ def _compare(scores: Scores, rule: str, headline: str) -> dict[str, Comparison]:
 def _table(text: str, headline: str, scores: Scores) -> Table:
     """A row a rule and layer."""
     table = Table(title=f"{text}: {headline}, beside the {LOOKUP}", box=box.SIMPLE_HEAD)
-    for name in ("rule", "layer", "table", "mean", "difference", "95 %"):
+    for name in ("rule", "layer", "table", "mean", "difference [95 %]"):
         table.add_column(name, no_wrap=True)
     for rule in PARTS:
         for layer, found in _compare(scores, rule, headline).items():
@@ -226,8 +228,7 @@ def _table(text: str, headline: str, scores: Scores) -> Table:
                 layer,
                 f"{found.baseline_mean:.3f}",
                 f"{found.mean:.3f}",
-                f"{found.difference:+.3f}",
-                f"{found.low:+.3f} to {found.high:+.3f}",
+                f"{found.difference:+.3f} [{found.low:+.3f}, {found.high:+.3f}]",
             )
     return table
 

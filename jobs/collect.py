@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import typer
 
-from neuron_explainer.cli_display import ProgressDisplay
 from neuron_explainer.cli_options import COLLECT_FIELDS, console, run_program, takes_spec
+from neuron_explainer.cli_progress import ProgressDisplay
 from neuron_explainer.pipeline.folder import RunFolder
 from neuron_explainer.pipeline.run import run_collect
 from neuron_explainer.pipeline.spec import RunSpec

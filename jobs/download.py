@@ -18,8 +18,8 @@ from typing import Annotated, NamedTuple
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from neuron_explainer.cli_display import RateColumn
 from neuron_explainer.cli_options import console, run_program
+from neuron_explainer.cli_progress import RateColumn
 from neuron_explainer.errors import UsageError
 from neuron_explainer.pipeline.spec import parse_layers
 from neuron_explainer.published.archive import Archive

@@ -9,8 +9,8 @@ from dataclasses import replace
 
 import typer
 
-from neuron_explainer.cli_display import ProgressDisplay
 from neuron_explainer.cli_options import console, run_program, takes_spec
+from neuron_explainer.cli_progress import ProgressDisplay
 from neuron_explainer.pipeline.folder import RunFolder
 from neuron_explainer.pipeline.run import run
 from neuron_explainer.pipeline.spec import ALL_NEURONS, RunSpec

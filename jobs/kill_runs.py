@@ -44,6 +44,11 @@ RESULTS = {
     ),
 }
 """What must be the same of the database: not the time, nor the order in which units came."""
+PATTERNS = {
+    "contexts": "SELECT * FROM contexts ORDER BY 1",
+    "units": "SELECT * FROM units ORDER BY 1, 2, 3",
+}
+"""The same of the patterns."""
 COLLECT = ("--tokens", "60000", "--corpus", "pydocs", "--checkpoint-s", "0.3")
 EXPLAIN = ("--neurons", "300")
 KILLS_A_FOLDER = {"collect": 5, "explain": 3, "report": 2}
@@ -118,8 +123,8 @@ def require_success(name: str, code: int) -> None:
         raise SystemExit(f"{name} ended with exit code {code}")
 
 
-LEFT_OUT = ("results.sqlite", ".lock", "progress.json")
-"""The first is compared table by table, the last says when things happened."""
+LEFT_OUT = ("results.sqlite", "patterns.sqlite", ".lock", "progress.json")
+"""The first two are compared table by table, the last says when things happened."""
 
 
 def digests(run: Path) -> dict[str, str]:
@@ -130,20 +135,21 @@ def digests(run: Path) -> dict[str, str]:
             for path in sorted(run.rglob("*"))
             if path.is_file() and not path.name.startswith(LEFT_OUT)
         },
-        **dict(_table_digests(run / "results.sqlite")),
+        **dict(_table_digests(run / "results.sqlite", RESULTS)),
+        **dict(_table_digests(run / "patterns.sqlite", PATTERNS)),
     }
 
 
-def _table_digests(path: Path) -> Iterator[tuple[str, str]]:
+def _table_digests(path: Path, queries: Mapping[str, str]) -> Iterator[tuple[str, str]]:
     with closing(sqlite3.connect(path)) as connection:
-        for name, query in RESULTS.items():
+        for name, query in queries.items():
             cursor = connection.execute(query)
             columns = [column[0] for column in cursor.description]
             kept = [i for i, column in enumerate(columns) if column != "explanation_id"]
             digest = hashlib.sha256()
             for row in cursor:
                 digest.update(repr([row[i] for i in kept]).encode())
-            yield f"results: {name}", digest.hexdigest()
+            yield f"{path.stem}: {name}", digest.hexdigest()
 
 
 def differences(expected: Mapping[str, str], found: Mapping[str, str]) -> list[str]:

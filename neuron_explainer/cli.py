@@ -26,6 +26,7 @@ from neuron_explainer.cli_options import (
     takes_spec,
 )
 from neuron_explainer.cli_rescore import rescore
+from neuron_explainer.cli_view import view
 from neuron_explainer.errors import UsageError
 from neuron_explainer.pipeline.folder import DEFAULT_RUN, RunFolder
 from neuron_explainer.pipeline.spec import RunSpec
@@ -73,7 +74,7 @@ def run(spec: RunSpec, folder: RunFolder, *, dry_run: bool) -> None:
     if dry_run:
         _print_estimate(spec, folder)
         return
-    from neuron_explainer.cli_display import ProgressDisplay
+    from neuron_explainer.cli_progress import ProgressDisplay
     from neuron_explainer.pipeline.run import run as run_everything
 
     _print_plain(f"Explaining the neurons of {spec.model} on {spec.corpus}")
@@ -86,7 +87,7 @@ def run(spec: RunSpec, folder: RunFolder, *, dry_run: bool) -> None:
 @takes_spec(*COLLECT_FIELDS)
 def collect(spec: RunSpec, folder: RunFolder) -> None:
     """Read the text and record what every neuron responds to."""
-    from neuron_explainer.cli_display import ProgressDisplay
+    from neuron_explainer.cli_progress import ProgressDisplay
     from neuron_explainer.pipeline.run import run_collect
 
     with ProgressDisplay(console) as display:
@@ -100,7 +101,7 @@ def collect(spec: RunSpec, folder: RunFolder) -> None:
 @app.command()
 def merge(run: RunOption = DEFAULT_RUN) -> None:
     """Make one collection of the shards that `collect --shard` read."""
-    from neuron_explainer.cli_display import ProgressDisplay
+    from neuron_explainer.cli_progress import ProgressDisplay
     from neuron_explainer.pipeline.run import run_merge
 
     folder = RunFolder(run)
@@ -116,7 +117,7 @@ def explain(spec: RunSpec, folder: RunFolder, *, dry_run: bool) -> None:
     if dry_run:
         _print_estimate(spec, folder)
         return
-    from neuron_explainer.cli_display import ProgressDisplay
+    from neuron_explainer.cli_progress import ProgressDisplay
     from neuron_explainer.pipeline.run import run_explain
 
     with ProgressDisplay(console) as display:
@@ -129,9 +130,10 @@ def explain(spec: RunSpec, folder: RunFolder, *, dry_run: bool) -> None:
 def revise(spec: RunSpec, folder: RunFolder, *, evidence: str) -> None:
     """Test a run's explanations on new sentences, revise them, and score both versions.
 
-    [dim]neuron-explainer revise --explainer openai:gpt-4o --simulator auto --neurons 20[/]
+    [dim]neuron-explainer revise --explainer openai:gpt-4o --neurons 20[/]
     """
-    from neuron_explainer.cli_display import ProgressDisplay, print_revisions
+    from neuron_explainer.cli_display import print_revisions
+    from neuron_explainer.cli_progress import ProgressDisplay
     from neuron_explainer.pipeline.revise import RevisionEvidence
     from neuron_explainer.pipeline.run_revise import run_revise
 
@@ -267,6 +269,7 @@ def doctor(
 add_cascade(app)
 add_commands(app)
 app.command()(rescore)
+app.command()(view)
 
 
 def main() -> None:

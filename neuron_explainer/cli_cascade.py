@@ -38,8 +38,8 @@ FLAGS: Mapping[str, OwnFlag] = {
             str,
             typer.Option(
                 "--stages",
-                help="Explainers, the cheapest first: openai:MODEL or hf:MODEL, with /PROMPT if "
-                "wanted. The token lookup table goes before them.",
+                help="Explainers, the cheapest first: patterns, openai:MODEL or hf:MODEL, with "
+                "/PROMPT if wanted. The token lookup table goes before them.",
             ),
         ]
     ),
@@ -88,7 +88,7 @@ def cascade(
     [dim]neuron-explainer cascade --stages openai:gpt-4o-mini,openai:gpt-4o --simulator
     openai:gpt-4o-mini --neurons all --budget-usd 5[/]
     """
-    from neuron_explainer.cli_display import ProgressDisplay
+    from neuron_explainer.cli_progress import ProgressDisplay
     from neuron_explainer.pipeline.cascade_run import estimate_cascade, run_cascade
     from neuron_explainer.pipeline.cascade_steps import CascadePlan
     from neuron_explainer.pipeline.events import ignore

@@ -23,8 +23,8 @@ from neuron_explainer.errors import NeuronExplainerError, UsageError
 from neuron_explainer.pipeline.folder import DEFAULT_RUN, RunFolder
 from neuron_explainer.pipeline.spec import ASK, COLLECT, EXPLAIN, PATTERN, REACH, RunSpec, flag_of
 
-console = Console()
-"""Where commands and jobs print."""
+console = Console(emoji=False)
+"""Where commands and jobs print: `:m:` is `:m:`, in the name of a model as in a token."""
 
 # Before torch is imported: its idle threads spin for microseconds only and then sleep, so that
 # another busy process slows a run down by its share and not tenfold.
@@ -108,7 +108,6 @@ def run_program(call: Callable[[], None]) -> None:
     handler = RichHandler(console=console, show_time=False, show_level=False, show_path=False)
     logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[handler])
     logging.getLogger("neuron_explainer").setLevel(logging.INFO)
-    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # our own error says it in a line
     # An orderly end, as by Ctrl-C: what is done is kept, and the same command goes on.
     signal.signal(signal.SIGTERM, _interrupt)
     try:
@@ -134,32 +133,38 @@ def _describe_system_error(error: OSError) -> str:
 
 
 def _fail(message: str, code: int) -> None:
-    stderr = Console(stderr=True)
+    stderr = Console(stderr=True, emoji=False)
     stderr.print(f"error: {message}", style="red", markup=False, highlight=False, soft_wrap=True)
     sys.exit(code)
 
 
 def takes_spec(
-    *names: str, fresh: bool = True, more: Mapping[str, OwnFlag] = NO_FLAGS
+    *names: str,
+    fresh: bool = True,
+    one_run: bool = True,
+    more: Mapping[str, OwnFlag] = NO_FLAGS,
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Decorates `command(spec, folder)`: the command line gets a flag for each named field.
 
     Without names: one for every field but `shard`, as a shard is collected and no more. `--run`
-    comes with it, and `--fresh` if wanted. `more`: the command's own flags, which it gets by name.
+    comes with it, and `--fresh` if wanted; without `one_run` there is neither, and no folder.
+    `more`: the command's own flags, which it gets by name.
     """
     chosen = set(names) or {f.name for f in fields(RunSpec)} - {"shard"}
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
         @functools.wraps(command)
         def from_flags(**flags: Any) -> None:
-            folder = RunFolder(flags.pop("run"), fresh=flags.pop("fresh", False))
             own = {name: flags.pop(name) for name in more}
-            command(RunSpec(**flags), folder, **own)
+            folders = []
+            if one_run:
+                folders = [RunFolder(flags.pop("run"), fresh=flags.pop("fresh", False))]
+            command(RunSpec(**flags), *folders, **own)
 
         parameters = [
-            _parameter("run", RunOption, DEFAULT_RUN),
+            *([_parameter("run", RunOption, DEFAULT_RUN)] if one_run else []),
             *_spec_parameters(chosen),
-            *([_parameter("fresh", FreshOption, False)] if fresh else []),
+            *([_parameter("fresh", FreshOption, False)] if one_run and fresh else []),
             *(_parameter(name, flag.annotation, flag.default) for name, flag in more.items()),
         ]
         from_flags.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]

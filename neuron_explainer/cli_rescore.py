@@ -88,7 +88,7 @@ def rescore(
 
     [dim]neuron-explainer rescore --simulator openai:gpt-4o-mini --explainer openai:gpt-4o[/]
     """
-    from neuron_explainer.cli_display import ProgressDisplay
+    from neuron_explainer.cli_progress import ProgressDisplay
     from neuron_explainer.pipeline.events import ignore
     from neuron_explainer.pipeline.methods import parse_scorers
     from neuron_explainer.pipeline.rescore import run_rescore

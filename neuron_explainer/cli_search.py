@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from neuron_explainer.stores.library import Library
     from neuron_explainer.stores.library_search import Filters
 
-_progress_console = Console(stderr=True)
+_progress_console = Console(stderr=True, emoji=False)
 """So that --json prints JSON alone."""
 
 

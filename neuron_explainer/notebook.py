@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING
 from markupsafe import Markup, escape
 
 from neuron_explainer.pipeline.folder import RunFolder
+from neuron_explainer.pipeline.kept_patterns import open_current_patterns
 from neuron_explainer.pipeline.records import open_records
 from neuron_explainer.records.neuron import ActivationRecord, NeuronId, NeuronRecord
+from neuron_explainer.records.patterns import Pattern
 from neuron_explainer.records.score import ScoredWindow
 from neuron_explainer.records.unit_result import UnitResult
 from neuron_explainer.stores.results import Results
-from neuron_explainer.viewer.display import printable
+from neuron_explainer.viewer.display import percent, printable, token_html
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -39,6 +41,8 @@ class Neuron:
     """By the run's current method; None: the neuron is not explained yet."""
     scored_windows: tuple[ScoredWindow, ...]
     """Held-out windows, real and simulated; empty without a simulation."""
+    patterns: tuple[Pattern, ...] = ()
+    """That the method found, by the share of the activation that they account for."""
 
     @property
     def explanation(self) -> str | None:
@@ -54,6 +58,7 @@ class Neuron:
     def _repr_html_(self) -> str:
         full = self.record.max_activation
         parts = [Markup("<b>{}</b> {}<br>").format(self.record.neuron_id, self._headline())]
+        parts += map(_pattern_line, self.patterns)
         parts += [_coloured(window, full) for window in self.record.top[:N_SHOWN]]
         if self.scored_windows:
             parts.append(Markup("<i>held-out windows: real, then simulated</i>"))
@@ -90,8 +95,14 @@ class Run:
         record = self.records.read_neuron(NeuronId(layer_index, neuron_index))
         if not self._folder.results.exists():
             return Neuron(record, None, ())
-        with Results(self._folder.results, read_only=True) as results:
-            return Neuron(record, *results.newest(record.neuron_id))
+        with (
+            Results(self._folder.results, read_only=True) as results,
+            open_current_patterns(self._folder, results) as kept,
+        ):
+            result, windows = results.newest(record.neuron_id)
+            if kept is None or result is None:
+                return Neuron(record, result, windows)
+            return Neuron(record, result, windows, kept.read_patterns(record.neuron_id).patterns)
 
     def results(self) -> Iterator[UnitResult]:
         """What the current method says of each neuron it was used on."""
@@ -127,6 +138,20 @@ def _row(unit: UnitResult) -> dict[str, object]:
         "reason": unit.unscored_reason,
         "cost_usd": unit.cost and unit.cost.cost_usd,
     }
+
+
+def _pattern_line(pattern: Pattern) -> Markup:
+    """The token sets, the last of which the neuron is active on, and the share."""
+    sets = Markup(" ").join(
+        Markup("any") if fits is None else Markup("{{{}}}").format(
+            Markup(", ").join(Markup("<code>{}</code>").format(token_html(t)) for t in sorted(fits))
+        )
+        for fits in pattern.sets
+    )  # fmt: skip
+    start = " at a window’s start" if pattern.at_start else ""
+    return Markup("<div>{} of the activation{}: {}</div>").format(
+        percent(pattern.share), start, sets
+    )
 
 
 def _coloured(window: ActivationRecord, full: float) -> Markup:

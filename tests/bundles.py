@@ -12,6 +12,7 @@ from neuron_explainer.records.bundle import (
     BundleContent,
     BundledExplanation,
     BundledMethod,
+    BundledPatterns,
     BundledSimulation,
     ScoredText,
 )
@@ -23,6 +24,7 @@ from neuron_explainer.records.neuron import (
     NeuronRecord,
     Stratum,
 )
+from neuron_explainer.records.patterns import Before, FoundPatterns, Pattern, TokenSet
 from neuron_explainer.records.scale import ActivationScale
 from neuron_explainer.records.score import Score, ScoredWindow
 from neuron_explainer.records.simulation import SequenceSimulation
@@ -105,11 +107,33 @@ SIMULATIONS = st.builds(
 )
 
 
+@st.composite
+def patterns(draw: st.DrawFn) -> Pattern:
+    fits = st.frozensets(TEXTS | st.just("\ud800"), max_size=3)
+    sets: tuple[TokenSet, ...] = (draw(fits), *draw(st.lists(st.none() | fits, max_size=3)))
+    seed = draw(TOKENS)
+    return Pattern(
+        sets, draw(NUMBERS), draw(COUNTS), draw(NUMBERS), draw(NUMBERS), seed,
+        tuple(draw(VALUES) for _ in seed), draw(st.booleans()), draw(st.booleans()),
+    )  # fmt: skip
+
+
+FOUND = st.builds(
+    FoundPatterns,
+    st.lists(patterns(), max_size=2).map(tuple),
+    COUNTS,
+    st.booleans(),
+    st.none() | st.builds(Before, TEXTS, NUMBERS),
+)
+PATTERNS = st.builds(BundledPatterns, TEXTS, NEURON_IDS, FOUND)
+
+
 def write_bundle(
     path: Path,
     explanations: list[BundledExplanation],
     simulations: list[BundledSimulation],
     windows: list[NeuronRecord] | None,
+    patterns: list[BundledPatterns] | None = None,
     *,
     is_zip: bool = False,
 ) -> Path:
@@ -121,6 +145,8 @@ def write_bundle(
     writer.write_explanations(explanations)
     writer.write_table(explanations, SCORE_NAMES)
     writer.write_simulations(simulations)
+    if patterns is not None:
+        writer.write_patterns(patterns)
     if windows is not None:
         writer.write_windows(windows)
     writer.finish(CONTENT)

@@ -30,7 +30,12 @@ ALLOWED: dict[str, set[str]] = {
     "viewer": {"records", "stores"},
 }
 ALLOWED["pipeline"] = set(ALLOWED)
-HEAVY = {"torch", "transformers", "pandas", "pyarrow"}
+OF_LIGHT_COMMANDS = (
+    "kept_patterns", "own_explanations", "published_search", "records", "run_lookup", "status",
+    "summary", "view_hooks", "view_sources",
+)  # fmt: skip
+"""What show, scores, status, search, lookup and view load; semantic search alone runs a model."""
+HEAVY = {"torch", "transformers", "pandas", "pyarrow", "sklearn", "scipy", "openai"}
 
 
 def imports_of_rooms() -> Iterator[tuple[str, str, str]]:
@@ -64,7 +69,14 @@ def test_records_need_the_standard_library_alone() -> None:
 
 
 @pytest.mark.parametrize(
-    "module", ["neuron_explainer", "neuron_explainer.cli", "neuron_explainer.viewer.report_source"]
+    "module",
+    [
+        "neuron_explainer",
+        "neuron_explainer.cli",
+        "neuron_explainer.viewer.report_source",
+        "neuron_explainer.viewer.app",
+        *(f"neuron_explainer.pipeline.{name}" for name in OF_LIGHT_COMMANDS),
+    ],
 )
 def test_nothing_heavy_is_loaded_before_it_is_needed(module: str) -> None:
     code = f"import sys, {module}; print(*sorted({HEAVY} & set(sys.modules)))"

@@ -43,10 +43,6 @@ class Cursor:
     folder: str = ""
     """Of the group's states; none when none of its blocks was saved."""
 
-    def next_group(self, group: tuple[int, ...]) -> Cursor:
-        """After the group is finished."""
-        return Cursor(finished=(*self.finished, *self.group), group=group)
-
 
 class Checkpoints:
     """The one checkpoint of a collection."""

@@ -10,6 +10,7 @@ from neuron_explainer.errors import CannotExplain
 from neuron_explainer.explainers.token_names import (
     MOST_CHARS,
     MOST_NAMED,
+    SPACES,
     is_space,
     name_token,
     name_tokens,
@@ -122,7 +123,7 @@ def _say(pattern: Pattern, detail: _Detail) -> str:
 def _frame(pattern: Pattern) -> tuple[str, str]:
     """What is said before its tokens and behind them."""
     if not pattern.is_whole:
-        return "", " in some longer contexts"
+        return "", " in some contexts"
     n, place = len(pattern.sets), ""
     if pattern.at_start:
         is_start = n == 1 or any(pattern.sets[:-1])
@@ -174,12 +175,12 @@ def _parts(context: Sequence[TokenSet], seed: Sequence[str], most_named: int) ->
             continue
         token = next(iter(fits))
         before = parts[-1] if parts else None
-        if len(fits) > 1:
+        if len(fits) > 1 or not token:
             parts.append(name_tokens(fits, [seen], most_named))
         elif isinstance(before, list) and is_space(before[-1]) == is_space(token):
             before.append(token)
         elif _goes_on_behind_gap(parts) and not is_space(token):
-            parts[-2:] = [[*(parts[-2] or ()), " … ", token.strip()]]
+            parts[-2:] = [[*(parts[-2] or ()), " … ", token.strip(SPACES)]]
         else:
             parts.append([token])
     return parts
@@ -195,9 +196,7 @@ def _quote(tokens: Sequence[str]) -> str:
     if len(tokens) == 1 or is_space(tokens[0]):
         return name_token("".join(tokens))
     joined = re.sub(" +", " ", "".join(tokens))
-    text = printable(joined.strip())
-    if not text:
-        return name_token("")
+    text = printable(joined.strip(SPACES))
     if len(text) > MOST_CHARS:
         end = text[1 - MOST_CHARS :]
         return f"“…{end.partition(' ')[2] or end}”"

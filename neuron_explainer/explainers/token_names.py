@@ -17,6 +17,8 @@ MOSTLY = 0.75
 MOST_CHARS = 40
 """Of a token or a quoted text."""
 LEAST_ENDING = 2
+SPACES = " \n\r\t"
+"""White space that has a name; what else cannot be seen is shown by its code."""
 OPENING, CLOSING = {*"([{"}, {*")]}"}
 PUNCTUATION = {*string.punctuation, *"“”‘’–—…•·«»"}
 QUOTATION_MARKS = {*"\"'`“”‘’«»"}
@@ -52,7 +54,7 @@ def name_token(token: str, *, is_word: bool = False) -> str:
     if not token or is_space(token):
         return _name_space(token)
     is_piece = token[0].islower() and not is_word
-    shown = printable(token if is_piece else token.strip(" \n\r\t"))
+    shown = printable(token if is_piece else token.strip(SPACES))
     return f"“{'…' if is_piece else ''}{shorten(shown)}”"
 
 
@@ -160,8 +162,7 @@ def _kind_of_most(tokens: Sequence[str]) -> tuple[Kind, Sequence[str]]:
 
 
 def is_space(token: str) -> bool:
-    """White space that has a name; other invisible characters are shown by their code."""
-    return token != "" and not token.strip(" \n\r\t")
+    return token != "" and not token.strip(SPACES)
 
 
 def _is_line_break(token: str) -> bool:

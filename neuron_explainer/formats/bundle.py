@@ -5,6 +5,8 @@
     explanations.jsonl    BundledExplanation: a line for each unit and method
     explanations.parquet  the same as a table (formats/bundle_table.py)
     simulations.jsonl     BundledSimulation: windows that were scored, real and simulated
+    patterns.jsonl        BundledPatterns: a line for each unit and method that has some; there
+                          is none where no method has
     windows.jsonl         NeuronRecord: a line for each unit; may be left out
 
 A line has the record's own fields (formats/plain.py), the unit's two numbers among them. What is
@@ -28,22 +30,27 @@ from neuron_explainer.records.bundle import (
     BundleContent,
     BundledExplanation,
     BundledFile,
+    BundledPatterns,
     BundledSimulation,
     BundleManifest,
     ScoredText,
 )
 from neuron_explainer.records.neuron import ActivationRecord, NeuronId, NeuronRecord
+from neuron_explainer.records.patterns import FoundPatterns
 from neuron_explainer.records.unit_result import UnitResult
 
 FORMAT = "neuron-explainer bundle"
-VERSION = 1
+VERSION = 2
+"""1: the same without patterns.jsonl."""
 MANIFEST = "manifest.json"
 README = "README.md"
 EXPLANATIONS = "explanations.jsonl"
 TABLE = "explanations.parquet"
 SIMULATIONS = "simulations.jsonl"
+PATTERNS = "patterns.jsonl"
 WINDOWS = "windows.jsonl"
 REQUIRED = (README, EXPLANATIONS, TABLE, SIMULATIONS)
+OPTIONAL = (PATTERNS, WINDOWS)
 README_TEXT = Path(__file__).with_name("bundle_readme.md")
 Row = TypeVar("Row")
 
@@ -75,6 +82,9 @@ class BundleWriter:
 
     def write_simulations(self, simulations: Iterable[BundledSimulation]) -> None:
         self._write_lines(SIMULATIONS, map(_plain_unit, simulations))
+
+    def write_patterns(self, patterns: Iterable[BundledPatterns]) -> None:
+        self._write_lines(PATTERNS, map(_plain_patterns, patterns))
 
     def write_windows(self, records: Iterable[NeuronRecord]) -> None:
         self._write_lines(WINDOWS, map(_plain_unit, records))
@@ -120,6 +130,11 @@ class Bundle:
     def simulations(self) -> Iterator[BundledSimulation]:
         """In the order of the explanations."""
         return self._rows(SIMULATIONS, _parse_simulation)
+
+    def patterns(self) -> Iterator[BundledPatterns]:
+        """In the order of the explanations; none in a bundle that was written without them."""
+        is_there = PATTERNS in self.manifest.files
+        return self._rows(PATTERNS, _parse_patterns) if is_there else iter(())
 
     def windows(self) -> Iterator[NeuronRecord]:
         """By layer and unit; none in a bundle that was written without them."""
@@ -178,7 +193,7 @@ def _require_known_files(manifest: BundleManifest) -> None:
         if name not in manifest.files:
             raise ValueError(f"it does not list {name}")
     for name in manifest.files:
-        if name not in (*REQUIRED, WINDOWS):  # and so none outside the folder
+        if name not in (*REQUIRED, *OPTIONAL):  # and so none outside the folder
             raise ValueError(f"it lists {name!r:.40}, which is no file of a bundle")
 
 
@@ -211,6 +226,21 @@ def _parse_explanation(raw: dict[str, Any]) -> BundledExplanation:
     return BundledExplanation(method, result, candidates)
 
 
+def _plain_patterns(patterns: BundledPatterns) -> dict[str, Any]:
+    """The unit's two numbers, the method, and what was found."""
+    return {
+        **to_plain(patterns.neuron_id),
+        "method": patterns.method,
+        **to_plain(patterns.found),
+    }
+
+
+def _parse_patterns(raw: dict[str, Any]) -> BundledPatterns:
+    method = from_plain(str, raw.pop("method", None), "method")
+    neuron_id = _pop_unit(raw)
+    return BundledPatterns(method, neuron_id, from_plain(FoundPatterns, raw, "the line"))
+
+
 def _parse_simulation(raw: dict[str, Any]) -> BundledSimulation:
     simulation = _parse_unit(BundledSimulation, raw)
     for window in simulation.windows:
@@ -234,8 +264,13 @@ def _require_an_activation(window: ActivationRecord) -> None:
 
 
 def _parse_unit(kind: type[Row], raw: dict[str, Any]) -> Row:
+    neuron_id = _pop_unit(raw)
+    return from_plain(kind, raw | {"neuron_id": to_plain(neuron_id)}, "the line")
+
+
+def _pop_unit(raw: dict[str, Any]) -> NeuronId:
     place = {name: raw.pop(name) for name in ("layer_index", "neuron_index") if name in raw}
     neuron_id = from_plain(NeuronId, place, "the unit")
     if min(neuron_id.layer_index, neuron_id.neuron_index) < 0:
         raise ValueError(f"{neuron_id} is no unit")
-    return from_plain(kind, raw | {"neuron_id": place}, "the line")
+    return neuron_id

@@ -157,7 +157,7 @@ def from_published_explanation(
 
     n_top: how many windows are top ones; None: as many as there are random ones, as published,
     and RecordFormatError when there is an odd number. Scores keep the values of the file; their
-    n_tokens are the tokens that have both activations.
+    n_tokens are the tokens that have both activations; None where there are no windows.
     """
     if n_top is None:
         n_top = len(published.windows) // 2
@@ -168,7 +168,7 @@ def from_published_explanation(
     left_out: LeftOut = Counter()
     for window in published.windows:
         _count_of_window(window, left_out)
-    n_tokens = sum(map(_n_tokens, published.windows))
+    n_tokens = sum(map(_n_tokens, published.windows)) if published.windows else None
     scored = ScoredSimulation(
         scorer="simulation",
         simulator=simulator,
@@ -206,7 +206,7 @@ def _to_published_window(window: ScoredWindow) -> PublishedWindow:
     return PublishedWindow(simulation, window.true_activations, window.score.value)
 
 
-def _score(metric: str, value: float | None, n_tokens: int) -> Score:
+def _score(metric: str, value: float | None, n_tokens: int | None) -> Score:
     return Score(metric, value, n_tokens, reason=NOT_IN_FILE if value is None else None)
 
 

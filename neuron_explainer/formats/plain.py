@@ -2,6 +2,8 @@
 
     dataclass            an object of its fields; on reading, one with a default may be missing
     tuple, Mapping       a list, an object
+    NamedTuple           an object of its fields
+    frozenset            a list, in order
     int, float, str, …   themselves; no number but a finite one, and no other kind in its place
     X | None             null is None
 
@@ -32,6 +34,10 @@ def to_plain(value: Any) -> Any:
         return {field.name: to_plain(getattr(value, field.name)) for field in fields(value)}
     if isinstance(value, Mapping):
         return {key: to_plain(inner) for key, inner in value.items()}
+    if isinstance(value, frozenset):
+        return sorted(value)
+    if isinstance(value, tuple) and hasattr(value, "_fields"):
+        return {name: to_plain(getattr(value, name)) for name in value._fields}
     if isinstance(value, list | tuple):
         is_flat = set(map(type, value)).issubset(_FLAT)  # as the thousands of activations are
         return list(value) if is_flat else [to_plain(inner) for inner in value]
@@ -79,10 +85,15 @@ def _parser(kind: Any) -> Parse:
             return _optional(_parser(inner))
         case origin if origin is tuple:
             return _list_of(arguments[0])
+        case origin if origin is frozenset:
+            return _set_of(_list_of(arguments[0]))
         case origin if origin is not None and issubclass(origin, Mapping):
             return _object_of(_parser(arguments[1]))
     if is_dataclass(kind):
-        return _record_of(kind)
+        required = [f.name for f in fields(kind) if f.default is f.default_factory is MISSING]
+        return _record_of(kind, required)
+    if hasattr(kind, "_fields"):
+        return _record_of(kind, [f for f in kind._fields if f not in kind._field_defaults])
     return _enum_of(kind) if issubclass(kind, StrEnum) else _PARSERS[kind]
 
 
@@ -111,14 +122,15 @@ def _object_of(parse: Parse) -> Parse:
     return parse_object_of
 
 
-def _record_of(kind: Any) -> Parse:
+def _set_of(parse: Parse) -> Parse:
+    return lambda raw, name: frozenset(parse(raw, name))
+
+
+def _record_of(kind: Any, required: Sequence[str]) -> Parse:
+    """required: fields without a default."""
     hints = get_type_hints(kind)
-    parsers = {field.name: _parser(hints[field.name]) for field in fields(kind)}
-    required = [
-        field.name
-        for field in fields(kind)
-        if field.default is MISSING and field.default_factory is MISSING
-    ]
+    names = kind._fields if hasattr(kind, "_fields") else [field.name for field in fields(kind)]
+    parsers = {name: _parser(hints[name]) for name in names}
 
     def parse_record(raw: Any, name: str) -> Any:
         found = _require(raw, dict, name)
@@ -165,6 +177,8 @@ _PARSERS: Mapping[Any, Parse] = {float: _parse_float} | {
 
 def _plain_types(element: Any) -> set[type]:
     """Of the values that are taken as they are, all of a list together."""
+    if get_origin(element) not in (None, Union, UnionType):
+        return set()
     kinds = set(get_args(element)) or {element}
     return kinds if kinds <= {float, NoneType} or kinds == {str} else set()
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from decimal import Decimal
 
 from neuron_explainer.errors import UsageError
@@ -150,12 +149,6 @@ def require_batch(spec: RunSpec, simulation: str) -> None:
             "--batch: no model of this run is asked through a chat on a server, as a batch needs; "
             "name one with openai:MODEL, choose another --simulation, or leave --batch out"
         )
-
-
-def without_idle_batch(spec: RunSpec) -> RunSpec:
-    """For a part of a command that asks fewer models: no `--batch` where it would have no use."""
-    is_of_use = any(asked_in_batches(spec, spec.simulation).values())
-    return replace(spec, batch=spec.batch and is_of_use)
 
 
 def describe_batches(spec: RunSpec, simulation: str) -> str:

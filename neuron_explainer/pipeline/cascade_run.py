@@ -36,7 +36,7 @@ from neuron_explainer.pipeline.opening import (
 from neuron_explainer.pipeline.patterns import find_patterns, open_patterns
 from neuron_explainer.pipeline.progress import ProgressFile
 from neuron_explainer.pipeline.record_units import why_no_token_means
-from neuron_explainer.pipeline.records import open_records
+from neuron_explainer.pipeline.records import open_records, read_subject_choices
 from neuron_explainer.pipeline.run import report
 from neuron_explainer.pipeline.spec import (
     PATTERNS,
@@ -132,7 +132,7 @@ def _prepare(spec: RunSpec, folder: RunFolder, stages: str, plan: CascadePlan) -
     if simulator_name(spec) is None:
         raise UsageError(
             "all stages of a cascade are scored by one simulator: name it, --simulator "
-            "openai:MODEL or hf:MODEL"
+            f"openai:MODEL or hf:MODEL, not {spec.simulator}"
         )
     names = parse_stages(stages, spec.base_url)
     for name in names:
@@ -143,7 +143,7 @@ def _prepare(spec: RunSpec, folder: RunFolder, stages: str, plan: CascadePlan) -
     reason = why_no_token_means(records)
     if reason is not None:
         raise UsageError(f"a cascade begins with the token lookup table: {reason}")
-    seed = (folder.read_choices() or {}).get("seed", spec.seed)
+    seed = read_subject_choices(folder).get("seed", spec.seed)
     spec = replace(spec, seed=seed)
     neuron_ids = choose_neurons(spec.neurons_wanted, records.neuron_ids(), seed)
     return _Job(spec, names, records, neuron_ids, replace(plan, seed=seed))

@@ -25,8 +25,7 @@ from neuron_explainer.records.neuron import NeuronId
 from neuron_explainer.stores.neuron_store import NeuronStore
 from neuron_explainer.stores.pattern_store import PatternStore, StoredContexts
 from neuron_explainer.stores.windows import FIT
-from neuron_explainer.subject.model import Subject
-from neuron_explainer.subject.source import SubjectSource
+from neuron_explainer.subject.source import ActivationSource
 
 MOST_CONTEXTS = 100_000
 """Contexts that are followed, as far as memory allows."""
@@ -43,10 +42,9 @@ class ContextStage:
     """What units do after the last few tokens, for as many as are named."""
 
     store: NeuronStore
-    subject: Subject
-    skip_first: int
-    max_norm_ratio: float | None
-    """As in the collection: positions that did not count there do not count here."""
+    source: ActivationSource
+    """Of all layers. Positions that did not count in the collection do not count here: by their
+    place, or by a norm far above the median of the block that is read."""
     n_kept: int
     """Contexts of each unit."""
     sums_gb: float
@@ -58,7 +56,7 @@ class ContextStage:
     def run(self, neuron_ids: Sequence[NeuronId], kept: PatternStore, listen: Listener) -> None:
         """neuron_ids: ascending. As many units at a time as their sums have room for."""
         started = time.perf_counter()
-        n_vocabulary = self.subject.tokenizer.n_tokens
+        n_vocabulary = len(self.store.vocabulary)
         plan = plan_contexts(self.store.windows, n_vocabulary, self._n_contexts())
         kept.write_contexts(plan.tokens())
         most = max(1, int(self.memory_bytes / 4 / max(1, plan.n_contexts)))
@@ -92,14 +90,9 @@ class ContextStage:
         self, plan: ContextPlan, group: UnitsByLayer, sums: Mapping[int, ContextSums]
     ) -> Iterator[int]:
         """Tokens of each block that was read."""
-        source = SubjectSource(
-            self.subject,
-            list(group),
-            skip_first=self.skip_first,
-            max_norm_ratio=self.max_norm_ratio,
-        )
+        device = self.source.device
         columns = {
-            layer: torch.tensor([i.neuron_index for i in members], device=source.device)
+            layer: torch.tensor([i.neuron_index for i in members], device=device)
             for layer, members in group.items()
         }
         for tokens in self._blocks():
@@ -112,7 +105,7 @@ class ContextStage:
                 rows = find_rows(plan, block, None if counted is None else counted.cpu())
                 sums[layer].add(*rows, flat)
 
-            source.read(tokens.to(source.device), list(group), receive)
+            self.source.read(tokens.to(device), list(group), receive)
             yield tokens.numel()
 
     def _blocks(self) -> Iterator[Tensor]:

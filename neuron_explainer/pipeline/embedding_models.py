@@ -22,6 +22,7 @@ from transformers.utils.hub import cached_file
 
 from neuron_explainer.errors import SubjectError
 from neuron_explainer.llm.embedding import EmbeddingChoices, EmbeddingModel, Pooling
+from neuron_explainer.subject.hub import is_here_alone
 from neuron_explainer.subject.pretrained import (
     loading,
     require_all_weights,
@@ -44,16 +45,20 @@ def load_embedding_model(name: str, *, device: str = "auto") -> EmbeddingModel:
     """SubjectError for what cannot be loaded whole, or asks for what is not done here."""
     placement = resolve_placement("float32", device)
     path = str(Path(name).expanduser())
+    is_here = is_here_alone(name)
     with loading(name, KIND):
-        config = AutoConfig.from_pretrained(path, trust_remote_code=False)
+        config = AutoConfig.from_pretrained(path, trust_remote_code=False, local_files_only=is_here)
         choices = _read_choices(name, config)
-        tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
+        tokenizer = AutoTokenizer.from_pretrained(
+            path, trust_remote_code=False, local_files_only=is_here
+        )
         loaded: Any = AutoModel.from_pretrained(
             path,
             config=config,
             dtype=placement.dtype,
             use_safetensors=True,
             trust_remote_code=False,
+            local_files_only=is_here,
             ignore_mismatched_sizes=True,  # reported, and refused below
             output_loading_info=True,
         )
@@ -117,7 +122,10 @@ def _read_modules(name: str, modules: Any) -> Pooling:
 def _read_json(name: str, path: str) -> Any:
     """None where the model has no such file."""
     found = cached_file(
-        str(Path(name).expanduser()), path, _raise_exceptions_for_missing_entries=False
+        str(Path(name).expanduser()),
+        path,
+        local_files_only=is_here_alone(name),
+        _raise_exceptions_for_missing_entries=False,
     )
     return None if found is None else json.loads(Path(found).read_text("utf-8"))
 

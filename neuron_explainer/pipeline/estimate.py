@@ -70,6 +70,10 @@ class Estimate:
 
     def sentence(self) -> str:
         """One line for a person."""
+        return f"{self.n_units:,} neurons: {self.asked()}"
+
+    def asked(self) -> str:
+        """The same without the units: requests, tokens, dollars, time."""
         asked = "; ".join(
             f"{model}: {tally.n_requests:,} requests, {tally.n_prompt_tokens:,} tokens to read, "
             f"at most {tally.n_answer_tokens:,} to write"
@@ -80,7 +84,7 @@ class Estimate:
         else:
             dollars = f"at most ${self.cost_picousd / PICOUSD:,.4f}"
         time = "" if self.seconds is None else f"; about {format_seconds(self.seconds)}"
-        return f"{self.n_units:,} neurons: {asked or 'nothing to ask'}; {dollars}{time}"
+        return f"{asked or 'nothing to ask'}; {dollars}{time}"
 
 
 @dataclass(slots=True)

@@ -21,7 +21,6 @@ from neuron_explainer.pipeline.events import (
 )
 from neuron_explainer.pipeline.patience import Patience, failure_reason
 from neuron_explainer.pipeline.spec import fingerprint
-from neuron_explainer.pipeline.summary import summarize_run
 from neuron_explainer.records.cost import UnitCost
 from neuron_explainer.records.explanation import Explanation
 from neuron_explainer.records.neuron import NeuronId, NeuronRecord
@@ -104,7 +103,7 @@ def explain(
             listen(MoneySpent(method.ledger.total()))
 
     _explain_all(method, store, results, neuron_ids, listen, "explain", pass_on)
-    listen(StageFinished("explain", summarize_run(results.units(method.fingerprint)).sentence()))
+    listen(StageFinished("explain", results.tally(method.fingerprint).sentence()))
 
 
 def explain_baseline(
@@ -118,7 +117,7 @@ def explain_baseline(
     if not results.has_method():
         results.use_method(method.fingerprint, method.choices)
     _explain_all(method, store, results, neuron_ids, listen, "baseline", lambda _: None)
-    summary = summarize_run(results.units(method.fingerprint)).sentence()
+    summary = results.tally(method.fingerprint).sentence()
     listen(StageFinished("baseline", f"token lookup table: {summary}"))
 
 

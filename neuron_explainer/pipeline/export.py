@@ -21,7 +21,7 @@ from neuron_explainer.formats.openai_results import write_results
 from neuron_explainer.formats.tables import write_table
 from neuron_explainer.pipeline.export_bundle import export_bundle
 from neuron_explainer.pipeline.folder import RunFolder
-from neuron_explainer.pipeline.import_files import list_unit
+from neuron_explainer.pipeline.own_explanations import list_unit
 from neuron_explainer.pipeline.records import open_records, read_subject_choices
 from neuron_explainer.records.explanation import Explanation
 from neuron_explainer.records.listed import ListedExplanation

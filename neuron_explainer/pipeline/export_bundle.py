@@ -13,11 +13,13 @@ from neuron_explainer.formats.bundle import BundleWriter, is_bundle
 from neuron_explainer.formats.bundle_files import BundleTarget
 from neuron_explainer.formats.plain import to_plain
 from neuron_explainer.pipeline.folder import RunFolder
+from neuron_explainer.pipeline.kept_patterns import find_choices, open_kept_patterns
 from neuron_explainer.pipeline.records import open_records, read_subject_choices
 from neuron_explainer.records.bundle import (
     BundleContent,
     BundledExplanation,
     BundledMethod,
+    BundledPatterns,
     BundledSimulation,
     ScoredText,
 )
@@ -98,6 +100,8 @@ def _write(
         raise StoreError("the run has no explanation to export; run `explain` first")
     writer.write_table(_explanations(results, methods), results.score_names())
     writer.write_simulations(_simulations(results, methods))
+    if any(find_choices(use.choices or {}) for use in results.method_uses()):
+        writer.write_patterns(_patterns(folder, results, left_out))
     if with_windows:
         writer.write_windows(_windows(records, results, left_out))
     current = results.current_method()
@@ -122,6 +126,24 @@ def _simulations(results: Results, methods: list[str]) -> Iterator[BundledSimula
     for method, unit in _units(results, methods):
         if windows := results.windows(method, unit.neuron_id):
             yield BundledSimulation(method, unit.neuron_id, windows)
+
+
+def _patterns(
+    folder: RunFolder, results: Results, left_out: Counter[str]
+) -> Iterator[BundledPatterns]:
+    """Of the methods that have some."""
+    for use in results.method_uses():
+        choices = use.choices or {}
+        if find_choices(choices) is None:
+            continue
+        with open_kept_patterns(folder, choices) as kept:
+            for method, unit in _units(results, [use.fingerprint]):
+                if kept is None:
+                    left_out["patterns of a unit: patterns.sqlite is gone"] += 1
+                else:
+                    yield BundledPatterns(
+                        method, unit.neuron_id, kept.read_patterns(unit.neuron_id)
+                    )
 
 
 def _windows(

@@ -37,12 +37,9 @@ from neuron_explainer.formats.rows import read_rows, readable
 from neuron_explainer.formats.tables import read_table
 from neuron_explainer.formats.transluce import is_transluce, read_transluce
 from neuron_explainer.pipeline.folder import RunFolder
-from neuron_explainer.pipeline.records import read_subject_choices
-from neuron_explainer.records.listed import ListedExplanation, ListedScore
-from neuron_explainer.records.score import reason_kind
-from neuron_explainer.records.unit_result import UnitResult
+from neuron_explainer.pipeline.own_explanations import has_text, list_unit, read_own
+from neuron_explainer.records.listed import ListedExplanation
 from neuron_explainer.stores.library import Added, Library
-from neuron_explainer.stores.results import Results
 
 WINDOW, FACTS = "window of activations", "facts of a unit"
 """Of Neuronpedia's exports; they are read for other uses."""
@@ -198,17 +195,6 @@ def _place(path: Path) -> tuple[int, str, int]:
     return number, str(path.parent), int(path.stem[:18])
 
 
-def _read_run(
-    path: Path, left_out: Counter[str], *, source: str | None, model: str | None
-) -> Iterator[ListedExplanation]:
-    folder = RunFolder(path)
-    subject = read_subject_choices(folder).get("model") or model
-    with Results(folder.results, read_only=True) as results:
-        for unit in results.units(results.current_method()):
-            if _has_text(unit, left_out):
-                yield list_unit(unit, source=source or path.resolve().name, model=subject)
-
-
 def _read_bundle(
     path: Path, left_out: Counter[str], *, source: str | None, model: str | None
 ) -> Iterator[ListedExplanation]:
@@ -216,7 +202,7 @@ def _read_bundle(
     with open_bundle(path) as bundle:
         content = bundle.manifest.content
         for explanation in bundle.explanations():
-            if _has_text(explanation.result, left_out):
+            if has_text(explanation.result, left_out):
                 try:
                     yield list_unit(
                         explanation.result, source=source or content.run, model=content.subject
@@ -225,34 +211,8 @@ def _read_bundle(
                     raise RecordFormatError(path, str(error)) from error
 
 
-def _has_text(unit: UnitResult, left_out: Counter[str]) -> bool:
-    """Whether there is an explanation; one that is missing is counted."""
-    if unit.text is None:
-        left_out[f"unit without an explanation: {reason_kind(unit.reason or '')}"] += 1
-    return unit.text is not None
-
-
-def list_unit(unit: UnitResult, *, source: str, model: str | None) -> ListedExplanation:
-    """A unit's explanation of a run, its headline score first; it must have a text."""
-    if unit.text is None:
-        raise ValueError(f"unit {unit.neuron_id} has no explanation")
-    names = sorted(unit.scores, key=lambda name: name != unit.headline)
-    values = [(name, unit.scores[name].value) for name in names]
-    return ListedExplanation(
-        unit.neuron_id,
-        unit.text,
-        source,
-        model,
-        explainer=unit.explainer,
-        explainer_model=unit.model,
-        scores=tuple(
-            ListedScore(value, name, unit.simulator) for name, value in values if value is not None
-        ),
-    )
-
-
 READERS: dict[Kind, Reader] = {
-    Kind.RUN: _read_run,
+    Kind.RUN: read_own,
     Kind.BUNDLE: _read_bundle,
     Kind.DELPHI: read_delphi,
     Kind.NEURONPEDIA: _read_neuronpedia,

@@ -174,13 +174,13 @@ def _explanation(one: ListedExplanation) -> Explanation:
 
 
 def _scored(one: ListedExplanation) -> ScoredSimulation:
-    """The list's first score; over how many tokens it is, no list says: 0."""
+    """The list's first score; over how many tokens it is, no list says."""
     correlation = Metric.EV_CORRELATION.value
     if one.score is None:
         name, by = LISTED_SCORE, None
-        score = Score(correlation, None, 0, reason="no score in the list")
+        score = Score(correlation, None, None, reason="no score in the list")
     else:
         name, by = one.score.kind or LISTED_SCORE, one.score.scorer
         metric = correlation if one.score.kind in CORRELATIONS else name
-        score = Score(metric, one.score.value, 0)
+        score = Score(metric, one.score.value, None)
     return ScoredSimulation(LISTED, by or NOT_SAID, {name: score}, (), name)

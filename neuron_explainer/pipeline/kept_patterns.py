@@ -13,17 +13,26 @@ from neuron_explainer.stores.results import Results
 
 CHOICES = "patterns"
 """Among a method's choices: those that its patterns were found with."""
+STAGES = "stages"
+"""Among a cascade's choices: those of each of its stages."""
+
+
+def find_choices(choices: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """Those that a method's patterns were found with; None: it has none."""
+    of_all = [choices, *choices.get(STAGES, ())]
+    return next((one[CHOICES] for one in of_all if CHOICES in one), None)
 
 
 @contextmanager
 def open_kept_patterns(
     folder: RunFolder, choices: Mapping[str, Any]
 ) -> Iterator[PatternStore | None]:
-    """choices: of the method. None: it has no patterns."""
-    if CHOICES not in choices or not folder.patterns.exists():
+    """choices: of the method. None: it has no patterns, or they are gone."""
+    found = find_choices(choices)
+    if found is None or not folder.patterns.exists():
         yield None
         return
-    with PatternStore(folder.patterns, fingerprint(choices[CHOICES]), read_only=True) as kept:
+    with PatternStore(folder.patterns, fingerprint(found), read_only=True) as kept:
         yield kept
 
 

@@ -225,7 +225,8 @@ def make_explainer(
     """read_table, read_output: a unit's mean activation by token, and what its output weights do,
     for the prompts that show it; patterns: where the spec needs them."""
     name = explainer_name(spec)
-    if name is None and patterns is not None:
+    if spec.explainer == PATTERNS:
+        assert patterns is not None
         return PatternExplainer(read_table, patterns.found, patterns.contexts)
     if name is None:
         return TokenLookupExplainer(read_table)

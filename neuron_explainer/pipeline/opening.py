@@ -16,6 +16,7 @@ from neuron_explainer.explainers.token_lookup import TokenLookupExplainer
 from neuron_explainer.llm.batch import BatchPace
 from neuron_explainer.llm.local_model import Speed
 from neuron_explainer.pipeline.batching import describe_batches, require_batch
+from neuron_explainer.pipeline.collected import load_collected
 from neuron_explainer.pipeline.counting import CountingModels
 from neuron_explainer.pipeline.estimate import (
     Estimate,
@@ -41,7 +42,6 @@ from neuron_explainer.pipeline.methods import (
 )
 from neuron_explainer.pipeline.models import OpenModels
 from neuron_explainer.pipeline.patterns import open_patterns, pattern_choices, require_store
-from neuron_explainer.pipeline.records import read_subject_choices
 from neuron_explainer.pipeline.spec import EXPLAIN, RunSpec
 from neuron_explainer.prompts.explain import Need
 from neuron_explainer.prompts.explain_kinds import PROMPTS
@@ -53,7 +53,6 @@ from neuron_explainer.simulators.patterns import PatternSimulator
 from neuron_explainer.simulators.token_lookup import TokenLookupSimulator
 from neuron_explainer.stores.record_source import RecordSource
 from neuron_explainer.stores.results import BASELINE
-from neuron_explainer.subject.model import load_subject
 from neuron_explainer.subject.output_tokens import OutputTokenReader
 
 
@@ -201,17 +200,9 @@ def output_reader(spec: RunSpec, folder: RunFolder) -> Callable[[NeuronId], Outp
     """Reads the subject's weights, which are loaded when the first unit asks; None: not needed."""
     if Need.OUTPUT not in PROMPTS[spec.explainer_prompt].needs:
         return None
-    choices = read_subject_choices(folder)
 
     @cache
     def reader() -> OutputTokenReader:
-        subject = load_subject(
-            choices.get("model", spec.model),
-            dtype=choices.get("dtype", spec.dtype),
-            device=spec.device,
-            site_module=choices.get("site_module"),
-            activation_function=choices.get("activation_function"),
-        )
-        return OutputTokenReader(subject)
+        return OutputTokenReader(load_collected(spec, folder))
 
     return lambda neuron_id: reader().read(neuron_id.layer_index, neuron_id.neuron_index)

@@ -1,14 +1,19 @@
-"""A run's library with the run's own explanations in it, so that one search finds all."""
+"""A run's own explanations as a list, and its library with them in it: one search finds all."""
 
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from neuron_explainer.errors import StoreError
 from neuron_explainer.pipeline.folder import RunFolder
-from neuron_explainer.pipeline.import_files import import_files
+from neuron_explainer.pipeline.records import read_subject_choices
+from neuron_explainer.records.listed import ListedExplanation, ListedScore
+from neuron_explainer.records.score import reason_kind
+from neuron_explainer.records.unit_result import UnitResult
 from neuron_explainer.stores.library import Library
 from neuron_explainer.stores.results import Results
 
@@ -26,17 +31,68 @@ def open_with_own(folder: RunFolder) -> Iterator[Library]:
         )
     if folder.results.exists() and os.access(folder.path, os.W_OK):
         with Library(folder.library) as library:
-            if _n_own(folder) > library.sources().get(folder.path.resolve().name, 0):
-                for _ in import_files([folder.path], library):
-                    pass
+            _take_in(folder, library)
             yield library
         return
     with Library(folder.library, read_only=True) as library:
         yield library
 
 
-def _n_own(folder: RunFolder) -> int:
+def read_own(
+    path: Path, left_out: Counter[str], *, source: str | None = None, model: str | None = None
+) -> Iterator[ListedExplanation]:
+    """What the current method of a run folder says; units of which it says nothing are counted.
+
+    source, model: where the folder does not say its own.
+    """
+    folder = RunFolder(path)
+    subject = read_subject_choices(folder).get("model") or model
     with Results(folder.results, read_only=True) as results:
-        if not results.has_method():
-            return 0
-        return sum(unit.text is not None for unit in results.units(results.current_method()))
+        for unit in results.units(results.current_method()):
+            if has_text(unit, left_out):
+                yield list_unit(unit, source=source or path.resolve().name, model=subject)
+
+
+def has_text(unit: UnitResult, left_out: Counter[str]) -> bool:
+    """Whether there is an explanation; one that is missing is counted."""
+    if unit.text is None:
+        left_out[f"unit without an explanation: {reason_kind(unit.reason or '')}"] += 1
+    return unit.text is not None
+
+
+def list_unit(unit: UnitResult, *, source: str, model: str | None) -> ListedExplanation:
+    """A unit's explanation of a run, its headline score first; it must have a text."""
+    if unit.text is None:
+        raise ValueError(f"unit {unit.neuron_id} has no explanation")
+    names = sorted(unit.scores, key=lambda name: name != unit.headline)
+    values = [(name, unit.scores[name].value) for name in names]
+    return ListedExplanation(
+        unit.neuron_id,
+        unit.text,
+        source,
+        model,
+        explainer=unit.explainer,
+        explainer_model=unit.model,
+        scores=tuple(
+            ListedScore(value, name, unit.simulator) for name, value in values if value is not None
+        ),
+    )
+
+
+def _take_in(folder: RunFolder, library: Library) -> None:
+    """Unless nothing was written since the last time."""
+    written = _written_at(folder)
+    mark = f"results of {folder.path.resolve().name}"
+    if library.marks().get(mark) == written:
+        return
+    with Results(folder.results, read_only=True) as results:
+        is_begun = results.has_method()
+    own = read_own(folder.path, Counter()) if is_begun else ()
+    library.add(own, marks={mark: written})
+
+
+def _written_at(folder: RunFolder) -> int:
+    """Nanoseconds; what is not yet in the file itself is in its -wal, which readers leave empty."""
+    paths = (folder.results, Path(f"{folder.results}-wal"))
+    found = [path.stat() for path in paths if path.exists()]
+    return max((file.st_mtime_ns for file in found if file.st_size), default=0)

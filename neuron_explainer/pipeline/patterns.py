@@ -23,6 +23,7 @@ import torch
 from neuron_explainer.errors import UsageError
 from neuron_explainer.explainers.pattern_probe import ProbeCost, SubjectProbe, SubjectVocabulary
 from neuron_explainer.explainers.pattern_search import PatternPlan, UnitSearch
+from neuron_explainer.pipeline.collected import load_collected, open_collected
 from neuron_explainer.pipeline.contexts import ContextStage, by_layer
 from neuron_explainer.pipeline.events import (
     Listener,
@@ -43,24 +44,32 @@ from neuron_explainer.stores.neuron_store import NeuronStore
 from neuron_explainer.stores.pattern_store import PatternStore
 from neuron_explainer.stores.record_source import RecordSource
 from neuron_explainer.stores.windows import FIT
-from neuron_explainer.subject.model import Subject, load_subject
+from neuron_explainer.subject.model import Subject
 from neuron_explainer.subject.source import SubjectSource
 
 UNITS_A_GROUP = 128
 TOKENS_A_COLLECTED_ONE = 4
 """Of forward passes for patterns in all, for one token of the collection."""
-BUDGET = (100, 1000)
-"""Tokens a unit when `--pattern-tokens` is not given: at least, at most."""
+MOST_TOKENS = 1000
+"""A unit, when `--pattern-tokens` is not given."""
+LEAST_FOR_SUMS = 1e8
+"""Bytes; some hundred units with all their contexts."""
 FILLER_TOKENS = 4
 N_FILLERS = 2
+
+
+def check_patterns(spec: RunSpec, records: RecordSource) -> None:
+    """UsageError when the spec needs patterns, and they cannot be found."""
+    if spec.needs_patterns:
+        require_store(records)
 
 
 def require_store(records: RecordSource) -> NeuronStore:
     """UsageError for records without the text that patterns are fitted on."""
     if not isinstance(records, NeuronStore):
         raise UsageError(
-            "patterns are found in a collection of one's own, and there is none; name a language "
-            "model with --explainer, and --evidence windows"
+            "patterns are found in a collection of one's own, and the published records are none; "
+            "name a language model with --explainer, and --evidence windows"
         )
     return records
 
@@ -69,9 +78,8 @@ def pattern_plan(spec: RunSpec, store: NeuronStore) -> PatternPlan:
     """With the budget that suits the collection when none is named."""
     if spec.pattern_tokens is not None:
         return PatternPlan(budget_tokens=spec.pattern_tokens)
-    least, most = BUDGET
     suited = TOKENS_A_COLLECTED_ONE * store.manifest.n_tokens // max(1, len(store.units))
-    return PatternPlan(budget_tokens=min(most, max(least, suited)))
+    return PatternPlan(budget_tokens=min(MOST_TOKENS, suited))
 
 
 def pattern_choices(spec: RunSpec, store: NeuronStore) -> dict[str, Any]:
@@ -133,14 +141,13 @@ def find_patterns(
         subject = load_collected(spec, folder)
         new = [neuron_id for neuron_id in wanted if neuron_id not in known]
         if new:
+            choices = read_subject_choices(folder)
             stage = ContextStage(
                 store,
-                subject,
-                spec.skip_first,
-                spec.max_norm_ratio,
+                open_collected(subject, folder),
                 n_kept=spec.n_contexts,
-                sums_gb=spec.token_means_gb,
-                memory_bytes=_room_for_sums(spec),
+                sums_gb=choices.get("token_means_gb", spec.token_means_gb),
+                memory_bytes=room_for_sums(spec),
             )
             stage.run(new, kept, listen)
 
@@ -151,24 +158,12 @@ def find_patterns(
         _search_all(searcher, plan, kept, wanted, done, listen)
 
 
-def _room_for_sums(spec: RunSpec) -> float:
-    """Half of what the run may still take, and no more than token means may."""
+def room_for_sums(spec: RunSpec) -> float:
+    """Half of what the run may still take, and no more than token means may; enough in any case
+    that the passes over the text are not one a unit."""
     budget = memory_budget_bytes(spec.memory_gb, torch.device("cpu"))
     left = budget - used_memory_bytes(torch.device("cpu"))
-    return min(spec.token_means_gb * 1e9, max(0.0, left / 2))
-
-
-def load_collected(spec: RunSpec, folder: RunFolder) -> Subject:
-    """The subject as the collection was made with it."""
-    choices = read_subject_choices(folder)
-    return load_subject(
-        choices.get("model", spec.model),
-        dtype=choices.get("dtype", spec.dtype),
-        device=spec.device,
-        site_module=choices.get("site_module"),
-        activation_function=choices.get("activation_function"),
-        chat_template=choices.get("chat_template", False),
-    )
+    return max(LEAST_FOR_SUMS, min(spec.token_means_gb * 1e9, left / 2))
 
 
 @dataclass(frozen=True)

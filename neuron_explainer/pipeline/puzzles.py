@@ -18,6 +18,7 @@ from neuron_explainer.explainers.base import Explainer
 from neuron_explainer.formats.puzzles import Puzzle
 from neuron_explainer.llm.budget import charged_to
 from neuron_explainer.pipeline.bounded import map_bounded
+from neuron_explainer.pipeline.explain import MAX_CONCURRENT
 from neuron_explainer.pipeline.folder import RunFolder
 from neuron_explainer.pipeline.methods import (
     check_method,
@@ -38,7 +39,6 @@ from neuron_explainer.scoring.on_sentences import MAX_MISSING_SHARE, score_on_se
 from neuron_explainer.simulators.base import Simulator
 
 WRITTEN_BY_HAND = "puzzle"
-MAX_CONCURRENT = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +130,9 @@ def run_puzzles(spec: RunSpec, folder: RunFolder, puzzles: Sequence[Puzzle]) -> 
 
         async def solve_all() -> list[PuzzleResult]:
             try:
-                return await solve_puzzles(puzzles, simulator, explainer, spec.max_missing_share)
+                return await solve_puzzles(
+                    puzzles, simulator, explainer, spec.max_missing_share, models.n_at_once
+                )
             finally:
                 await models.close_clients()
 
@@ -146,8 +148,12 @@ async def solve_puzzles(
     simulator: Simulator,
     explainer: Explainer | None = None,
     max_missing_share: float = MAX_MISSING_SHARE,
+    n_at_once: int = MAX_CONCURRENT,
 ) -> list[PuzzleResult]:
-    """In the order of the puzzles; what a language model's server raises ends it."""
+    """In the order of the puzzles; what a language model's server raises ends it.
+
+    n_at_once: puzzles under way, so that a batch can be filled.
+    """
 
     async def solve(number: int) -> tuple[int, PuzzleResult]:
         puzzle = puzzles[number]
@@ -155,7 +161,7 @@ async def solve_puzzles(
         return number, await solve_puzzle(number, puzzle, simulator, explainer, max_missing_share)
 
     places = range(len(puzzles))
-    by_place = {n: result async for n, result in map_bounded(solve, places, MAX_CONCURRENT)}
+    by_place = {n: result async for n, result in map_bounded(solve, places, n_at_once)}
     return [by_place[number] for number in places]
 
 
@@ -216,6 +222,7 @@ def puzzle_record(number: int, puzzle: Puzzle) -> NeuronRecord:
 
 
 def summarize_puzzles(results: Sequence[PuzzleResult]) -> PuzzleSummary:
+    """Counts over all puzzles; one that cannot be ranked is counted, and in no rank."""
     ranks = [result.rank for result in results]
     known = [rank for rank in ranks if rank is not None]
     found = _values(result.found for result in results if result.found is not None)

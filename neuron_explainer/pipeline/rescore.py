@@ -28,7 +28,7 @@ from neuron_explainer.pipeline.methods import (
 )
 from neuron_explainer.pipeline.model_checks import check_models
 from neuron_explainer.pipeline.opening import OpenMethod, open_method
-from neuron_explainer.pipeline.patterns import find_patterns
+from neuron_explainer.pipeline.patterns import check_patterns, find_patterns
 from neuron_explainer.pipeline.progress import ProgressFile
 from neuron_explainer.pipeline.record_units import check_token_means
 from neuron_explainer.pipeline.records import read_subject_choices
@@ -81,6 +81,7 @@ def run_rescore(
         with open_rescoring(source, spec, folder, listen) as (opened, results):
             if explainer_name(spec) is not None:
                 check_token_means(spec, opened.records)
+                check_patterns(spec, opened.records)
             done = [_rescore(spec, folder, opened, results, name, listen) for name in scorers]
             compared = [compare_methods(results, name) for both in done for name in both if name]
             left_out = dict(Counter(+opened.left_out).most_common())

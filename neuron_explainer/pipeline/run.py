@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
@@ -39,7 +38,7 @@ from neuron_explainer.pipeline.opening import (
     open_method,
 )
 from neuron_explainer.pipeline.order import order_neurons
-from neuron_explainer.pipeline.patterns import find_patterns, lack_patterns
+from neuron_explainer.pipeline.patterns import check_patterns, find_patterns, lack_patterns
 from neuron_explainer.pipeline.progress import ProgressFile
 from neuron_explainer.pipeline.record_units import (
     check_token_means,
@@ -47,6 +46,7 @@ from neuron_explainer.pipeline.record_units import (
     why_no_token_means,
 )
 from neuron_explainer.pipeline.records import has_records, open_records, read_subject_choices
+from neuron_explainer.pipeline.refreshing import Refreshing
 from neuron_explainer.pipeline.spec import TOKEN_LOOKUP, RunSpec, parse_shard
 from neuron_explainer.pipeline.unit_choice import choose_neurons, count_wanted, resolve_units
 from neuron_explainer.records.neuron import NeuronId
@@ -64,7 +64,6 @@ PREVIEW_TOKENS = (8_192, 32_768)
 """Fewest, below which too few windows are left to score on; and most."""
 PREVIEW_WINDOWS_A_DOCUMENT = 4
 PREVIEW_NEURONS = 96
-REPORT_EVERY_S = 30.0
 
 
 def run(spec: RunSpec, folder: RunFolder, listen: Listener) -> None:
@@ -80,7 +79,7 @@ def run(spec: RunSpec, folder: RunFolder, listen: Listener) -> None:
         store = collect(spec, material, folder, listen)
         del material  # a language model may need its room
         shutil.rmtree(folder.preview.path, ignore_errors=True)
-        _explain_and_report(spec, store, folder, _Refreshing(folder, listen))
+        _explain_and_report(spec, store, folder, _refreshing(folder, listen))
 
 
 def run_collect(spec: RunSpec, folder: RunFolder, listen: Listener) -> None:
@@ -128,6 +127,7 @@ def estimate_run(spec: RunSpec, folder: RunFolder) -> Estimate:
             )
         return estimate_method(spec, None, n_units)
     records = open_records(folder)
+    check_patterns(spec, records)
     seed = read_subject_choices(folder).get("seed", spec.seed)
     neuron_ids = choose_neurons(spec.neurons_wanted, records.neuron_ids(), seed)
     return estimate_method(spec, records, neuron_ids)
@@ -200,22 +200,14 @@ def _start(spec: RunSpec, folder: RunFolder) -> Material:
     return material
 
 
-class _Refreshing:
-    """Passes events on, and rewrites the page now and then while units are being explained."""
+def _refreshing(folder: RunFolder, listen: Listener) -> Listener:
+    """Also rewrites the page now and then while units are being explained."""
 
-    def __init__(self, folder: RunFolder, listen: Listener) -> None:
-        self._folder = folder
-        self._listen = listen
-        self._written = time.monotonic()
+    def write() -> None:
+        report(folder, notice="Neurons are still being explained; this page grows.")
+        listen(ReportWritten(folder.report))
 
-    def __call__(self, event: Event) -> None:
-        self._listen(event)
-        if not isinstance(event, UnitExplained):
-            return
-        if time.monotonic() - self._written > REPORT_EVERY_S:
-            report(self._folder, notice="Neurons are still being explained; this page grows.")
-            self._listen(ReportWritten(self._folder.report))
-            self._written = time.monotonic()
+    return Refreshing(write, listen)
 
 
 def _explain_and_report(
@@ -228,6 +220,7 @@ def _explain_and_report(
 
 def _explain(spec: RunSpec, records: RecordSource, folder: RunFolder, listen: Listener) -> None:
     check_token_means(spec, records)
+    check_patterns(spec, records)
     neuron_ids = choose_units(spec, folder, records, listen)
     lookup = None if why_no_token_means(records) else make_lookup(spec, records)
     with Results(folder.results) as results:
@@ -242,7 +235,7 @@ def _explain(spec: RunSpec, records: RecordSource, folder: RunFolder, listen: Li
         neuron_ids = order_neurons(spec.order, neuron_ids, beside, records.read_density)
         if lack_patterns(spec, records, folder, neuron_ids):
             if lookup is not None:
-                report(folder, notice="Patterns are being found; this page is of words alone.")
+                report(folder, notice="Patterns are being found; so far, the token lookup table.")
                 listen(ReportWritten(folder.report))
             find_patterns(spec, records, folder, neuron_ids, listen)
         if not spec.asks_models:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from neuron_explainer.errors import UsageError
 from neuron_explainer.explainers.revision import AskedModel, Reviser, SentenceWriter
 from neuron_explainer.pipeline.batching import require_batch
+from neuron_explainer.pipeline.collected import load_collected, open_collected
 from neuron_explainer.pipeline.events import (
     Listener,
     MoneySpent,
@@ -55,8 +56,6 @@ from neuron_explainer.records.neuron import NeuronId, NeuronRecord
 from neuron_explainer.records.score import TOP_AND_RANDOM, Score, ScoredSimulation
 from neuron_explainer.stores.record_source import RecordSource
 from neuron_explainer.stores.results import BASELINE, BASELINE_LABEL, Results
-from neuron_explainer.subject.model import load_subject
-from neuron_explainer.subject.source import SubjectSource
 
 STAGE = "revise"
 NAME = "revision"
@@ -163,21 +162,8 @@ def _asked(spec: RunSpec, models: OpenModels) -> AskedModel:
 
 def _reader(spec: RunSpec, folder: RunFolder, store: RecordSource) -> TextReader:
     """The subject, as it read the corpus."""
-    choices = read_subject_choices(folder)
-    subject = load_subject(
-        choices.get("model", spec.model),
-        dtype=choices.get("dtype", spec.dtype),
-        device=spec.device,
-        site_module=choices.get("site_module"),
-        activation_function=choices.get("activation_function"),
-        chat_template=choices.get("chat_template", False),
-    )
-    source = SubjectSource(
-        subject,
-        skip_first=choices.get("skip_first", 0),
-        max_norm_ratio=choices.get("max_norm_ratio"),
-    )
-    return TextReader(source, subject.tokenizer, store.manifest.n_ctx)
+    subject = load_collected(spec, folder)
+    return TextReader(open_collected(subject, folder), subject.tokenizer, store.manifest.n_ctx)
 
 
 def _choose(

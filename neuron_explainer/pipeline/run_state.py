@@ -17,9 +17,7 @@ from neuron_explainer.pipeline.check import Check, first_line, note, ok, problem
 from neuron_explainer.pipeline.folder import DEFAULT_RUN, RunFolder
 from neuron_explainer.pipeline.records import RECORDS, has_records, open_records
 from neuron_explainer.pipeline.shard_status import read_shards
-from neuron_explainer.pipeline.summary import summarize_run
 from neuron_explainer.records.neuron import NeuronId
-from neuron_explainer.records.unit_result import UnitResult
 from neuron_explainer.records.units import Units
 from neuron_explainer.stores.neuron_store import NeuronStore
 from neuron_explainer.stores.results import Results
@@ -159,8 +157,11 @@ def _check_results(folder: RunFolder, is_locked: bool, n_units: int | None) -> C
                 method = results.current_method()
             except StoreError:
                 return note(name, "no neuron is explained yet", explain)
-            units = list(results.units(method))
-        return ok(name, _describe_results(units, len(units) if n_units is None else n_units))
+            n_explained = sum(unit.text is not None for unit in results.units(method))
+            tally = results.tally(method)
+        n_all = tally.n_units if n_units is None else n_units
+        explained = f"{n_explained:,} of {n_all:,} neurons explained"
+        return ok(name, f"{explained}; {tally.sentence()}")
     except (StoreError, sqlite3.Error, OSError, *WRONG_BYTES) as error:
         is_whole = isinstance(error, StoreError)
         found = str(error) if is_whole else f"{folder.results} is damaged ({_reason(error)})"
@@ -196,11 +197,6 @@ def _describe_units(units: Units) -> str:
     if units.chosen is None:
         return f"{layers} of {units.n_a_layer:,} neurons each"
     return f"{len(units):,} chosen neurons of {layers}"
-
-
-def _describe_results(units: Sequence[UnitResult], n_units: int) -> str:
-    n_explained = sum(unit.text is not None for unit in units)
-    return f"{n_explained:,} of {n_units:,} neurons explained; {summarize_run(units).sentence()}"
 
 
 def _damage(name: str, error: Exception, folder: RunFolder) -> Check:

@@ -8,8 +8,9 @@ from typing import Any
 
 from neuron_explainer.records.neuron import NeuronId
 from neuron_explainer.records.unit_result import UnitResult
-from neuron_explainer.stores.comparison import PairedScores, read_paired
-from neuron_explainer.stores.results import BASELINE, Results
+from neuron_explainer.stores.comparison import PairedScores, read_baseline
+from neuron_explainer.stores.makers import simulator_prompt
+from neuron_explainer.stores.results import Results
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,17 +77,17 @@ class Compared:
 
 
 def compare_methods(results: Results, method: str) -> Compared:
-    """Reads both; ValueError when the method's choices name no other one."""
-    paired = read_paired(results, method)
-    if paired is None:
+    """Reads both once; ValueError when the method's choices name no other one."""
+    baseline = read_baseline(results, method)
+    if baseline is None:
         raise ValueError(f"method {method} is read beside no other one")
-    baseline = str(results.choices(method)[BASELINE])
     mine = {unit.neuron_id: unit for unit in results.units(method)}
-    others = {unit.neuron_id: unit for unit in results.units(baseline)}
-    units = tuple(_pair(unit, others.get(unit.neuron_id)) for unit in mine.values())
-    beside = [others[neuron_id] for neuron_id in mine if neuron_id in others]
+    others = {u.neuron_id: u for u in results.units(baseline.method) if u.neuron_id in mine}
     return Compared(
-        paired, _side(results, method, mine.values()), _side(results, baseline, beside), units
+        PairedScores.of(mine.values(), others.values(), baseline.label),
+        now=_side(results, method, mine.values()),
+        before=_side(results, baseline.method, others.values()),
+        units=tuple(_pair(unit, others.get(unit.neuron_id)) for unit in mine.values()),
     )
 
 
@@ -102,13 +103,12 @@ def _said(unit: UnitResult) -> tuple[str | None, float | None, str | None]:
 
 def _side(results: Results, method: str, units: Iterable[UnitResult]) -> Side:
     said = [unit for unit in units if unit.text is not None]
-    choices = next((m.choices for m in results.method_uses() if m.fingerprint == method), None)
     return Side(
         method,
         made_by=_each(unit.made_by for unit in said),
         prompt_versions=_each(unit.prompt_version for unit in said),
         simulators=_each(unit.simulator for unit in said),
-        simulation_prompt=(choices or {}).get("simulation_prompt"),
+        simulation_prompt=simulator_prompt(results, method),
         scorers=_each(unit.scorer for unit in said),
     )
 

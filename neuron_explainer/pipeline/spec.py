@@ -261,8 +261,9 @@ class RunSpec:
 
     @property
     def needs_patterns(self) -> bool:
-        """Whether patterns explain, or are what a language model is shown."""
-        return PATTERNS in (self.explainer, self.evidence)
+        """Whether patterns explain, or are what a language model that explains is shown."""
+        shown = self.explainer if self.explainer in EMBEDDED else self.evidence
+        return shown == PATTERNS
 
     @property
     def neurons_wanted(self) -> str | None:

@@ -9,7 +9,6 @@ from neuron_explainer.errors import StoreError
 from neuron_explainer.pipeline.folder import RunFolder
 from neuron_explainer.pipeline.progress import Progress, read_progress
 from neuron_explainer.pipeline.shard_status import ShardsStatus, ShardState, read_shards
-from neuron_explainer.pipeline.summary import summarize_method
 from neuron_explainer.records.cost import UnitCost
 from neuron_explainer.stores.batches import OpenBatch, SqliteBatches
 from neuron_explainer.stores.results import Results
@@ -25,7 +24,7 @@ class RunStatus:
     n_scored: int
     mean_score: float | None
     unscored: Mapping[str, int]
-    """Reason -> neurons, the most frequent first."""
+    """Reason, up to its first colon -> neurons, the most frequent first."""
     cost: UnitCost | None
     """Of the neurons that are done; None: no language model was asked."""
     shards: ShardsStatus | None = None
@@ -49,10 +48,9 @@ def read_status(folder: RunFolder) -> RunStatus:
     with Results(folder.results, read_only=True) as results:
         if not results.has_method():
             return RunStatus(is_running, progress, 0, None, {}, None, batches=batches)
-        summary = summarize_method(results)
-    overall = summary.overall
+        tally = results.tally(results.current_method())
     return RunStatus(
-        is_running, progress, overall.n_scored, overall.mean, summary.unscored, summary.cost,
+        is_running, progress, tally.n_scored, tally.mean, tally.unscored, tally.cost,
         batches=batches,
     )  # fmt: skip
 

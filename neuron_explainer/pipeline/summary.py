@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from array import array
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -12,8 +13,8 @@ from neuron_explainer.records.cost import UnitCost
 from neuron_explainer.records.neuron import NeuronId
 from neuron_explainer.records.score import GOOD_SCORE, reason_kind
 from neuron_explainer.records.unit_result import UnitResult
-from neuron_explainer.stores.comparison import Comparison, PairedScores
-from neuron_explainer.stores.results import BASELINE, BASELINE_LABEL, LOOKUP_LABEL, Results
+from neuron_explainer.stores.comparison import Comparison, PairedScores, read_baseline
+from neuron_explainer.stores.results import LOOKUP_LABEL, Results
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
@@ -50,77 +51,98 @@ class RunSummary:
     cost: UnitCost | None = None
     """Of all units together; None where no language model was asked."""
 
-    def sentence(self) -> str:
-        """One line for a person."""
-        line = f"{self.overall.n_scored:,} neurons scored"
-        if self.overall.mean is not None:
-            line += f", mean score {self.overall.mean:.3f}"
-        if self.unscored:
-            parts = ", ".join(f"{reason} {n:,}" for reason, n in self.unscored.items())
-            line += f"; {sum(self.unscored.values()):,} not scored ({parts})"
-        return line
-
 
 def summarize_method(results: Results, method: str | None = None) -> RunSummary:
     """The results of a method, by default the current one, beside its baseline if it has one."""
     fingerprint = method or results.current_method()
-    choices = results.choices(fingerprint)
-    baseline = choices.get(BASELINE)
-    return summarize_run(
-        results.units(fingerprint),
-        () if baseline is None else results.units(baseline),
-        choices.get(BASELINE_LABEL, LOOKUP_LABEL),
-    )
+    baseline = read_baseline(results, fingerprint)
+    units = results.units(fingerprint)
+    if baseline is None:
+        return summarize_run(units)
+    return summarize_run(units, results.units(baseline.method), baseline.label)
 
 
 def summarize_run(
     units: Iterable[UnitResult], baseline: Iterable[UnitResult] = (), label: str = LOOKUP_LABEL
 ) -> RunSummary:
-    """A pass over the results of one method, and over those of its baseline."""
-    everyone = list(units)
-    costs = [unit.cost for unit in everyone if unit.cost is not None]
-    by_layer: dict[int, list[UnitResult]] = {}
-    for unit in everyone:
-        by_layer.setdefault(unit.neuron_id.layer_index, []).append(unit)
-    reasons = Counter(
-        reason_kind(unit.unscored_reason) for unit in everyone if unit.unscored_reason
-    )
-    paired = PairedScores.of(everyone, baseline, label)
+    """A pass over the results of one method, and over those of its baseline; no unit is kept."""
+    gathered = _Gathered()
+    paired = PairedScores.of(gathered.each(units), baseline, label)
+    by_layer = gathered.by_layer
     return RunSummary(
-        overall=_summarize(everyone),
-        by_layer={layer: _summarize(by_layer[layer]) for layer in sorted(by_layer)},
-        unscored=dict(reasons.most_common()),
-        best=_best(everyone),
+        overall=_summarize([by_layer[layer] for layer in sorted(by_layer)]),
+        by_layer={layer: _summarize([by_layer[layer]]) for layer in sorted(by_layer)},
+        unscored=dict(gathered.reasons.most_common()),
+        best=None if gathered.best is None else gathered.best[1],
         comparison=paired.compare(),
         comparison_by_layer=paired.by_layer(),
-        cost=sum(costs, start=UnitCost()) if costs else None,
+        cost=gathered.cost,
     )
 
 
-def _best(units: list[UnitResult]) -> NeuronId | None:
-    scored = [(u.score.value, u.neuron_id) for u in units if u.score and u.score.value is not None]
-    return max(scored)[1] if scored else None
+def _no_values() -> array[float]:
+    return array("d")
 
 
-def _summarize(units: list[UnitResult]) -> ScoreSummary:
-    values_by_name: dict[str, list[float]] = {}
-    headline: list[float] = []
-    for unit in units:
+@dataclass(slots=True)
+class _OfLayer:
+    """What is summed up of the units of a layer."""
+
+    n_units: int = 0
+    headline: array[float] = field(default_factory=_no_values)
+    by_name: dict[str, array[float]] = field(default_factory=dict)
+    """Score's name -> values, 8 bytes each."""
+
+
+@dataclass(slots=True)
+class _Gathered:
+    """What a pass over the units leaves behind."""
+
+    by_layer: dict[int, _OfLayer] = field(default_factory=dict)
+    reasons: Counter[str] = field(default_factory=Counter)
+    best: tuple[float, NeuronId] | None = None
+    cost: UnitCost | None = None
+
+    def each(self, units: Iterable[UnitResult]) -> Iterator[UnitResult]:
+        """Passes them on."""
+        for unit in units:
+            self._add(unit)
+            yield unit
+
+    def _add(self, unit: UnitResult) -> None:
+        of_layer = self.by_layer.setdefault(unit.neuron_id.layer_index, _OfLayer())
+        of_layer.n_units += 1
         for name, score in unit.scores.items():
             if score.value is not None:
-                values_by_name.setdefault(name, []).append(score.value)
-                if name == unit.headline:
-                    headline.append(score.value)
-    values = np.array(headline)
+                of_layer.by_name.setdefault(name, _no_values()).append(score.value)
+        if unit.cost is not None:
+            self.cost = unit.cost if self.cost is None else self.cost + unit.cost
+        if unit.score is not None and unit.score.value is not None:
+            of_layer.headline.append(unit.score.value)
+            scored = (unit.score.value, unit.neuron_id)
+            self.best = scored if self.best is None else max(self.best, scored)
+        elif unit.unscored_reason is not None:
+            self.reasons[reason_kind(unit.unscored_reason)] += 1
+
+
+def _summarize(layers: Sequence[_OfLayer]) -> ScoreSummary:
+    values = np.concatenate([layer.headline for layer in layers]) if layers else np.array([])
+    names = {name: None for layer in layers for name in layer.by_name}  # each once, in order
     return ScoreSummary(
-        n_units=len(units),
-        n_scored=len(headline),
-        mean=float(values.mean()) if headline else None,
+        n_units=sum(layer.n_units for layer in layers),
+        n_scored=len(values),
+        mean=float(values.mean()) if len(values) else None,
         quantiles=dict(
             zip(map(str, QUANTILES), np.quantile(values, QUANTILES).tolist(), strict=True)
         )
-        if headline
+        if len(values)
         else None,
-        share_above_half=float((values > GOOD_SCORE).mean()) if headline else None,
-        mean_by_name={name: float(np.mean(v)) for name, v in values_by_name.items()},
+        share_above_half=float((values > GOOD_SCORE).mean()) if len(values) else None,
+        mean_by_name={name: _mean_of(name, layers) for name in names},
     )
+
+
+def _mean_of(name: str, layers: Sequence[_OfLayer]) -> float:
+    """Of a score that some layer has."""
+    values = [layer.by_name[name] for layer in layers if name in layer.by_name]
+    return float(np.concatenate(values).mean())

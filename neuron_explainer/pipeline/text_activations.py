@@ -5,15 +5,25 @@ from __future__ import annotations
 import threading
 from collections import defaultdict
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from neuron_explainer.errors import SubjectError
+from neuron_explainer.errors import SubjectError, UsageError
 from neuron_explainer.records.neuron import ActivationRecord, NeuronId
-from neuron_explainer.subject.source import ActivationSource
+from neuron_explainer.subject.source import ActivationSource, Receive
 from neuron_explainer.subject.tokens import SubjectTokenizer
+
+
+class ReadTokens(NamedTuple):
+    """A text as it was read."""
+
+    tokens: tuple[str, ...]
+    """Display strings, without the separator."""
+    n_left_out: int
+    """Tokens at the end that did not fit a window."""
 
 
 class TextReader:
@@ -46,6 +56,31 @@ class TextReader:
             for i, record in zip(members, self._read_block(neuron_id, tokens), strict=True):
                 records[i] = record
         return records
+
+    def read_layers(self, text: str, layers: Sequence[int], receive: Receive) -> ReadTokens:
+        """All units of some layers on one text, as much of it as fits a window.
+
+        `receive` gets a layer at a time: activations (token, unit), and counted (token,) or None.
+        UsageError for a text without a token.
+        """
+        (ids,) = self._tokenizer.encode([text])
+        kept = ids[: self._n_ctx - 1]
+        if len(kept) == 0:
+            raise UsageError("there is nothing to read: the text has no token")
+        block = np.insert(kept, 0, self._tokenizer.separator_id)[None]  # (1, seq)
+
+        def receive_own(layer: int, activations: Tensor, counted: Tensor | None) -> None:
+            own = activations[0, 1:]  # (token, unit)
+            if not own.isfinite().all():
+                raise SubjectError(f"layer {layer} gave activations that are not finite")
+            receive(layer, own, None if counted is None else counted[0, 1:])
+
+        with self._lock:
+            self._source.read(torch.from_numpy(block).to(self._source.device), layers, receive_own)
+        return ReadTokens(
+            tuple(self._tokenizer.display[token_id] for token_id in kept.tolist()),
+            len(ids) - len(kept),
+        )
 
     def _read_block(
         self, neuron_id: NeuronId, tokens: np.ndarray[tuple[int, ...], np.dtype[np.int32]]

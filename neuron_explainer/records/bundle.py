@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from neuron_explainer.records.neuron import NeuronId
+from neuron_explainer.records.patterns import FoundPatterns
 from neuron_explainer.records.score import Score, ScoredWindow
 from neuron_explainer.records.unit_result import UnitResult
 
@@ -94,6 +95,16 @@ class BundledExplanation:
     result: UnitResult
     candidates: tuple[ScoredText, ...] = ()
     """Best first; empty where there was no choice."""
+
+
+@dataclass(frozen=True, slots=True)
+class BundledPatterns:
+    """The patterns behind what one method says of one unit."""
+
+    method: str
+    """Fingerprint."""
+    neuron_id: NeuronId
+    found: FoundPatterns
 
 
 @dataclass(frozen=True, slots=True)

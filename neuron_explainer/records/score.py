@@ -27,7 +27,8 @@ class Score:
 
     metric: str
     value: float | None
-    n_tokens: int
+    n_tokens: int | None
+    """Over how many; None: it is not said, as of a score in a list."""
     low: float | None = None
     """Lower end of the interval; None where none was computed."""
     high: float | None = None

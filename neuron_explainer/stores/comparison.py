@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from heapq import nsmallest
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -27,6 +28,15 @@ TIE = 0.005
 """Scores that differ by less show as the same."""
 MAX_DRAWN = 1 << 18
 """Units drawn at once, or one resample: 4 MB."""
+
+
+class Baseline(NamedTuple):
+    """A method that another one is read beside."""
+
+    method: str
+    """Fingerprint."""
+    label: str
+    """What people call it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,13 +130,12 @@ class PairedScores:
         return tuple(nsmallest(n, worse, key=lambda mover: (mover.difference, mover.neuron_id)))
 
 
-def read_paired(results: Results, method: str) -> PairedScores | None:
-    """A method beside the one that its choices name; None when they name none."""
+def read_baseline(results: Results, method: str) -> Baseline | None:
+    """The method that a method's choices name as what it is read beside; None: they name none."""
     choices = results.choices(method)
-    if BASELINE not in choices:
+    if choices.get(BASELINE) is None:
         return None
-    label = choices.get(BASELINE_LABEL, LOOKUP_LABEL)
-    return PairedScores.of(results.units(method), results.units(choices[BASELINE]), label)
+    return Baseline(str(choices[BASELINE]), str(choices.get(BASELINE_LABEL, LOOKUP_LABEL)))
 
 
 def _outcome(unit: UnitResult) -> Score | str:

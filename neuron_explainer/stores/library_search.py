@@ -59,6 +59,11 @@ class Filters:
     min_score: float | None = None
     """Of an explanation's first score, whatever its kind; those without one do not pass."""
     source: str | None = None
+    tag: str | None = None
+    """Another word that an explanation's `tags` must hold."""
+    condition: str = ""
+    """More that its row must fulfil: SQL over the columns of `explanations`, with `values`."""
+    values: tuple[object, ...] = ()
 
     def __post_init__(self) -> None:
         if self.min_score is not None and not math.isfinite(self.min_score):
@@ -100,6 +105,10 @@ class _Query(NamedTuple):
 
     def match(self, words: str) -> str:
         return f"text : ({words})" + (f" AND tags : ({self.tags})" if self.tags else "")
+
+    @property
+    def more(self) -> str:
+        return f" AND ({self.filters.condition})" if self.filters.condition else ""
 
 
 def find(connection: sqlite3.Connection, words: str, filters: Filters, *, limit: int) -> Found[int]:
@@ -162,6 +171,8 @@ def _tags(connection: sqlite3.Connection, filters: Filters) -> str:
         query = "SELECT id FROM sources WHERE name = ?"
         row = connection.execute(query, (filters.source,)).fetchone()
         tags.append(f"source{row[0] if row else 0}")
+    if filters.tag is not None:
+        tags.append(f'"{filters.tag}"')
     if filters.min_score is not None:
         tenths = range(score_tag(filters.min_score), 11)
         tags.append("(" + " OR ".join(f"score{tenth}" for tenth in tenths) + ")")
@@ -174,11 +185,11 @@ def _with_all(query: _Query, words: str, limit: int) -> list[int]:
         "SELECT id, length(text) - length(replace(text, ' ', '')) AS n_spaces, score FROM ("
         "  SELECT explanations.id, explanations.text, score FROM words CROSS JOIN explanations"
         "  ON explanations.id = words.rowid WHERE words MATCH ? AND (? IS NULL OR score >= ?)"
-        "  LIMIT ?"
+        f"{query.more} LIMIT ?"
         ") ORDER BY n_spaces, score DESC NULLS LAST, id LIMIT ?",
         (
             query.match(words), query.filters.min_score, query.filters.min_score,
-            MOST_RANKED, limit,
+            *query.filters.values, MOST_RANKED, limit,
         ),
     )  # fmt: skip
     return [row[0] for row in rows]
@@ -210,9 +221,9 @@ def _rows_with(query: _Query, term: _Term) -> Iterator[tuple[Any, ...]]:
     return query.connection.execute(
         "SELECT explanations.id, coalesce(score, -1e999) FROM words CROSS JOIN explanations"
         " ON explanations.id = words.rowid WHERE words MATCH ? AND (? IS NULL OR score >= ?)"
-        " LIMIT ?",
+        f"{query.more} LIMIT ?",
         (
             query.match(term.quoted), query.filters.min_score, query.filters.min_score,
-            MOST_OF_A_WORD,
+            *query.filters.values, MOST_OF_A_WORD,
         ),
     )  # fmt: skip

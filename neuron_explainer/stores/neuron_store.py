@@ -156,6 +156,18 @@ class NeuronStore:
         with self._sound(neuron_id):
             return _density(unit.get("n_positive"), int(unit["n_counted"][0]))
 
+    def read_maxima(self, layer: int) -> NDArray[np.float32]:
+        """(unit,) `NeuronRecord.max_activation` of all units of a layer, in order; at least 0."""
+        file = self._file(_layer_folder(self.folder, layer) / RECORDS)
+        names = [name for name in ("top_rows", "top_left_out") if name in file.keys()]  # noqa: SIM118
+        try:
+            first = {name: file.get_slice(name)[:, :1] for name in names}
+            rows = _rows(first, "top")  # (unit, 1, seq)
+        except (SafetensorError, LookupError, ValueError) as error:
+            raise damaged(_layer_folder(self.folder, layer) / RECORDS) from error
+        maxima: NDArray[np.float32] = rows.max(axis=(1, 2), initial=0.0).astype(np.float32)
+        return maxima
+
     def read_token_lookup(self, neuron_id: NeuronId) -> TokenLookupTable:
         """The unit's mean activation by token, fitted on the fit documents alone."""
         unit = self._read_unit(neuron_id, "means.safetensors")

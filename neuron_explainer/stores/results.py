@@ -8,31 +8,31 @@ pass, is not kept for ever: what comes of the unit later takes its place.
 from __future__ import annotations
 
 import json
-import os
-import sqlite3
 import sys
-import zlib
-from collections.abc import Generator, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from collections import Counter
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import replace
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from neuron_explainer.errors import StoreError
 from neuron_explainer.records.cost import UnitCost
 from neuron_explainer.records.explanation import Explanation
 from neuron_explainer.records.neuron import NeuronId
-from neuron_explainer.records.score import Candidate, Score, ScoredSimulation, ScoredWindow
+from neuron_explainer.records.score import (
+    Candidate,
+    Score,
+    ScoredSimulation,
+    ScoredWindow,
+    reason_kind,
+)
+from neuron_explainer.records.tally import Tally
 from neuron_explainer.records.unit_result import UnitResult
-from neuron_explainer.stores.closing import Closing
-from neuron_explainer.stores.migrations import migrate, version_of
-from neuron_explainer.stores.results_schema import CHANGES
+from neuron_explainer.stores.results_file import ResultsFile, store_error
+from neuron_explainer.stores.results_schema import METHODS_WITH_RESULTS
 from neuron_explainer.stores.scored_windows import pack_windows, unpack_windows
 
-OF_THE_DISK = (
-    "SQLITE_FULL", "SQLITE_IOERR", "SQLITE_CANTOPEN", "SQLITE_READONLY", "SQLITE_BUSY"
-)  # fmt: skip
-"""sqlite's errors that say nothing of what is in the file."""
 BASELINE = "baseline"
 """Among a method's choices: the fingerprint of the method it is read beside."""
 BASELINE_LABEL = "baseline_label"
@@ -54,37 +54,8 @@ class MethodUse(NamedTuple):
     """Time of its last use, ISO 8601, UTC; None: not kept."""
 
 
-class Results(Closing):
-    """One run folder's results; `read_only` readers never block the writer (WAL).
-
-    `immutable`, of a reader: no process writes, so sqlite need not put its own files beside it.
-    """
-
-    def __init__(self, path: Path, *, read_only: bool = False, immutable: bool = False) -> None:
-        if read_only and not path.exists():
-            raise StoreError(f"no results in {path.parent}; run `explain` first")
-        mode = _reader_mode(path, immutable) if read_only else "rwc"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._path = path
-        with self._reading():
-            self._connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode={mode}", uri=True)
-            if not read_only:
-                self._connection.execute("PRAGMA journal_mode = WAL")
-                self._connection.execute("PRAGMA synchronous = NORMAL")
-                migrate(self._connection, CHANGES)
-            is_old = version_of(self._connection) < len(CHANGES)  # opens the file
-        if is_old:
-            self._connection.close()
-            raise StoreError(
-                f"{path} is of an earlier version; run `explain` to bring it up to date"
-            )
-
-    def close(self) -> None:
-        self._connection.close()
-
-    @property
-    def path(self) -> Path:
-        return self._path
+class Results(ResultsFile):
+    """One run folder's results, by the method that made them."""
 
     def use_method(self, fingerprint: str, choices: Mapping[str, Any]) -> None:
         """Makes a method the current one: what readers show when they are not told which."""
@@ -181,21 +152,11 @@ class Results(Closing):
             row: tuple[str] | None = self._connection.execute(query).fetchone()
         return row
 
-    @contextmanager
-    def snapshot(self) -> Iterator[None]:
-        """All that is read inside is of one moment, whatever is written meanwhile."""
-        with self._reading():
-            self._connection.execute("BEGIN")
-        try:
-            yield
-        finally:
-            self._connection.rollback()
-
     def method_uses(self) -> tuple[MethodUse, ...]:
         """Every method that has results or was used, by its last use, if that was kept."""
         query = (
             "SELECT fingerprint, max(used_at) FROM (SELECT fingerprint, used_at FROM methods "
-            "UNION ALL SELECT DISTINCT fingerprint, NULL FROM explanations) "
+            f"UNION ALL SELECT fingerprint, NULL FROM ({METHODS_WITH_RESULTS})) "
             "GROUP BY fingerprint ORDER BY max(used_at) IS NULL, max(used_at), fingerprint"
         )
         with self._reading():
@@ -244,11 +205,55 @@ class Results(Closing):
                     model, prompt_version, None if cost[0] is None else UnitCost(*cost), scorer,
                 )  # fmt: skip
 
+    def tally(self, fingerprint: str) -> Tally:
+        """What came of all units of a method, counted without reading them one by one."""
+        outcomes = (
+            "SELECT CASE WHEN value IS NULL THEN coalesce(scores.reason, explanations.reason) END, "
+            "count(*), count(value), sum(value) FROM explanations "
+            "LEFT JOIN scores ON explanation_id = id AND is_headline "
+            "WHERE fingerprint = ? GROUP BY 1 ORDER BY min(layer_index), min(neuron_index)"
+        )
+        n_units, n_scored, total, unscored = 0, 0, 0.0, Counter[str]()
+        with self._reading():
+            rows = self._connection.execute(outcomes, (fingerprint,))
+            for reason, n_of_reason, n_with_value, of_values in rows:
+                n_units += n_of_reason
+                n_scored += n_with_value
+                total += of_values or 0.0
+                if reason is not None:
+                    unscored[reason_kind(reason)] += n_of_reason
+            cost = self._total_cost(fingerprint)
+        mean = total / n_scored if n_scored else None
+        return Tally(n_units, n_scored, mean, dict(unscored.most_common()), cost)
+
+    def _total_cost(self, fingerprint: str) -> UnitCost | None:
+        """None where no language model was asked."""
+        query = (
+            "SELECT sum(n_requests), sum(n_prompt_tokens), sum(n_cached_tokens), "
+            "sum(n_completion_tokens), sum(cost_picousd), count(cost_picousd), count(*) "
+            "FROM explanations JOIN costs ON explanation_id = id WHERE fingerprint = ?"
+        )
+        *sums, n_priced, n_asked = self._connection.execute(query, (fingerprint,)).fetchone()
+        if not n_asked:
+            return None
+        cost = UnitCost(*sums)
+        return cost if n_priced == n_asked else replace(cost, cost_picousd=None)
+
+    def newest_units(self, fingerprint: str, n: int) -> list[UnitResult]:
+        """The last n results of a method, the newest first."""
+        query = (  # + keeps sqlite to the order of the rows: it ends after the first n
+            "SELECT layer_index, neuron_index FROM explanations WHERE +fingerprint = ? "
+            "ORDER BY id DESC LIMIT ?"
+        )
+        with self._reading():
+            rows = self._connection.execute(query, (fingerprint, n)).fetchall()
+        return [self.unit(fingerprint, NeuronId(*row)) for row in rows]
+
     def unit(self, fingerprint: str, neuron_id: NeuronId) -> UnitResult:
         """The result of a unit that has one; StoreError when the file has lost it."""
         unit = next(self.units(fingerprint, neuron_id), None)
         if unit is None:
-            raise _store_error(self._path, LookupError(f"neuron {neuron_id} is lost"))
+            raise store_error(self._path, LookupError(f"neuron {neuron_id} is lost"))
         return unit
 
     def newest(self, neuron_id: NeuronId) -> tuple[UnitResult | None, tuple[ScoredWindow, ...]]:
@@ -296,25 +301,6 @@ class Results(Closing):
         with self._reading():
             row = self._connection.execute(query, of_unit).fetchone()
             return () if row is None else unpack_windows(row[0])
-
-    @contextmanager
-    def _reading(self) -> Iterator[None]:
-        """StoreError where the file is not what was written."""
-        try:
-            yield
-        except (sqlite3.Error, zlib.error, ValueError, LookupError, TypeError) as error:
-            raise _store_error(self._path, error) from error
-
-    @contextmanager
-    def _transaction(self) -> Iterator[None]:
-        """All of it or nothing; StoreError when sqlite cannot write."""
-        try:
-            with self._connection:
-                yield
-        except (sqlite3.IntegrityError, sqlite3.ProgrammingError):
-            raise
-        except (sqlite3.DatabaseError, UnicodeDecodeError) as error:  # sqlite's own text, damaged
-            raise _store_error(self._path, error) from error
 
     def _add_explanation(
         self,
@@ -374,22 +360,6 @@ class Results(Closing):
 def _shared(name: str) -> str:
     """One string for all that are equal: every unit's rows hold the same few names."""
     return sys.intern(name)
-
-
-def _reader_mode(path: Path, immutable: bool) -> str:
-    """A folder that may not be written, and has no -wal, has no writer either."""
-    is_closed = not os.access(path.parent, os.W_OK) and not Path(f"{path}-wal").exists()
-    return "ro&immutable=1" if immutable or is_closed else "ro"
-
-
-def _store_error(path: Path, error: Exception) -> StoreError:
-    name = getattr(error, "sqlite_errorname", "")
-    reason = next(iter(str(error).splitlines()), type(error).__name__)
-    if name.startswith(OF_THE_DISK):
-        return StoreError(f"{path}: {reason}; see to the disk, then give the same command again")
-    return StoreError(
-        f"{path} cannot be used as results ({reason}); move it away and run `explain` again"
-    )
 
 
 def _now() -> str:

@@ -10,6 +10,8 @@
 Every row names the fingerprint of the choices that made it, or the explanation it belongs to.
 """
 
+OLDEST_READABLE = 2
+"""A file that has seen so many changes is read as it is; a writer makes the others first."""
 CHANGES = (
     """
 CREATE TABLE IF NOT EXISTS methods (
@@ -78,4 +80,51 @@ CREATE TABLE costs (
     cost_picousd INTEGER
 );
 """,
+    # Over how many tokens a score is may be unknown: a list of scores does not say it.
+    """
+CREATE TABLE new_scores (
+    explanation_id INTEGER NOT NULL REFERENCES explanations (id),
+    scorer TEXT NOT NULL,
+    simulator TEXT NOT NULL,
+    name TEXT NOT NULL,
+    metric TEXT NOT NULL,
+    is_headline INTEGER NOT NULL,
+    value REAL,
+    n_tokens INTEGER,
+    low REAL,
+    high REAL,
+    reason TEXT,
+    PRIMARY KEY (explanation_id, scorer, simulator, name),
+    CHECK ((value IS NULL) <> (reason IS NULL))
+);
+INSERT INTO new_scores SELECT explanation_id, scorer, simulator, name, metric, is_headline, value,
+    CASE WHEN value IS NOT NULL AND n_tokens = 0 THEN NULL ELSE n_tokens END, low, high, reason
+    FROM scores ORDER BY rowid;
+DROP TABLE scores;
+ALTER TABLE new_scores RENAME TO scores;
+CREATE TABLE new_candidates (
+    explanation_id INTEGER NOT NULL REFERENCES explanations (id),
+    number INTEGER NOT NULL,
+    text TEXT NOT NULL,
+    metric TEXT NOT NULL,
+    value REAL,
+    n_tokens INTEGER,
+    reason TEXT,
+    PRIMARY KEY (explanation_id, number),
+    CHECK ((value IS NULL) <> (reason IS NULL))
+);
+INSERT INTO new_candidates SELECT * FROM candidates ORDER BY rowid;
+DROP TABLE candidates;
+ALTER TABLE new_candidates RENAME TO candidates;
+""",
 )
+METHODS_WITH_RESULTS = """
+WITH RECURSIVE explained (fingerprint) AS (
+    SELECT min(fingerprint) FROM explanations
+    UNION ALL
+    SELECT (SELECT min(e.fingerprint) FROM explanations e WHERE e.fingerprint > x.fingerprint)
+    FROM explained x WHERE x.fingerprint IS NOT NULL
+)
+SELECT fingerprint FROM explained WHERE fingerprint IS NOT NULL
+"""
+"""One look at the index a method, where DISTINCT would look at every row."""

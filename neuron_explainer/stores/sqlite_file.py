@@ -58,7 +58,9 @@ def is_writable(path: Path) -> bool:
     return os.access(folder, os.W_OK) and (not path.exists() or os.access(path, os.W_OK))
 
 
-def reader_mode(path: Path) -> str:
-    """Of a URI; a folder that may not be written, and has no -wal, has no writer either."""
-    is_closed = not os.access(path.parent, os.W_OK) and not Path(f"{path}-wal").exists()
-    return "ro&immutable=1" if is_closed else "ro"
+def reader_mode(path: Path, *, is_closed: bool = False) -> str:
+    """Of a URI. is_closed: no process writes, so sqlite need not put its own files beside it; so
+    it is too where the folder may not be written and there is no -wal.
+    """
+    has_no_writer = not os.access(path.parent, os.W_OK) and not Path(f"{path}-wal").exists()
+    return "ro&immutable=1" if is_closed or has_no_writer else "ro"

@@ -20,13 +20,12 @@ from torch import Tensor, nn
 
 from neuron_explainer.errors import SubjectError
 from neuron_explainer.subject.model import Subject
+from neuron_explainer.subject.weights import norm_gain, output_weights
 
 FINAL_NORMS = ("ln_f", "norm", "final_layer_norm", "final_layernorm", "decoder.final_layer_norm")
 """Paths of the norm before the unembedding, below the base model."""
 OUTPUT_PROJECTION = "decoder.project_out"
 """OPT's, where the embeddings are narrower than the residual stream."""
-NORM_BEHIND_MLP = "post_feedforward_layernorm"
-"""Within a layer of Gemma 2 and 3; its scale also depends on the other neurons."""
 TILE = 64
 """Units that are computed together when one is asked for."""
 N_TILES_KEPT = 8
@@ -76,14 +75,11 @@ def output_tokens(
 @torch.inference_mode()
 def logit_effects(subject: Subject, layer: int, neurons: Sequence[int]) -> Tensor:
     """(neuron, token) float32: logit per unit of activation, times the norm's divisor."""
-    written = _output_weights(subject.site_module(layer), neurons)  # (neuron, d_model)
-    behind = getattr(subject.layer_module(layer), NORM_BEHIND_MLP, None)
-    if behind is not None:
-        written = written * _gain(behind, written.shape[1])
+    written = output_weights(subject, layer, neurons)  # (neuron, d_model)
     base = subject.model.base_model
     norm = next(filter(None, (_submodule(base, path) for path in FINAL_NORMS)), None)
     if norm is not None:
-        written = written * _gain(norm, written.shape[1])
+        written = written * norm_gain(norm, written.shape[1])
     projection = _submodule(base, OUTPUT_PROJECTION)
     if projection is not None:
         written = projection(written.to(subject.model.dtype)).float()
@@ -93,29 +89,6 @@ def logit_effects(subject: Subject, layer: int, neurons: Sequence[int]) -> Tenso
     weight: Tensor = unembedding.weight
     known = weight[: subject.tokenizer.n_tokens].float()  # (token, d_model); the rest is padding
     return written @ known.T
-
-
-def _output_weights(projection: nn.Module, neurons: Sequence[int]) -> Tensor:
-    """(neuron, d_model) float32: what each neuron writes to the residual stream."""
-    weight = projection.weight
-    assert isinstance(weight, nn.Parameter)
-    by_neuron = weight.T if isinstance(projection, nn.Linear) else weight  # Conv1D: (in, out)
-    return by_neuron[list(neurons)].float()
-
-
-def _gain(norm: nn.Module, d_model: int) -> Tensor:
-    """(d_model,) float32, measured: some norms keep the gain as it is, Gemma's as gain - 1.
-
-    The input 1, -1, 1, … has mean 0 and variance 1 (d_model is even), so that a LayerNorm and an
-    RMSNorm both leave it as it is before the gain; the difference to its negative has no bias.
-    """
-    parameter = next(norm.parameters(), None)
-    if parameter is None:
-        return torch.ones(d_model)
-    signs = torch.ones(d_model, dtype=parameter.dtype, device=parameter.device)
-    signs[1::2] = -1
-    difference: Tensor = norm(signs) - norm(-signs)
-    return difference.float() / 2 * signs.float()
 
 
 def _submodule(module: nn.Module, path: str) -> nn.Module | None:

@@ -23,6 +23,7 @@ from transformers import (
 from transformers.utils import logging as transformers_logging
 
 from neuron_explainer.errors import NeuronExplainerError, SubjectError, UsageError
+from neuron_explainer.subject.hub import is_here_alone
 
 logger = logging.getLogger(__name__)
 
@@ -69,7 +70,7 @@ def resolve_placement(dtype: str, device: str) -> Placement:
 def read_config(name: str) -> PretrainedConfig:
     with loading(name):
         config: PretrainedConfig = AutoConfig.from_pretrained(
-            _expanded(name), trust_remote_code=False
+            _expanded(name), trust_remote_code=False, local_files_only=is_here_alone(name)
         )
     return config
 
@@ -77,7 +78,7 @@ def read_config(name: str) -> PretrainedConfig:
 def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
     with loading(name):
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
-            _expanded(name), trust_remote_code=False
+            _expanded(name), trust_remote_code=False, local_files_only=is_here_alone(name)
         )
     return tokenizer
 
@@ -94,6 +95,7 @@ def load_weights(
             dtype=placement.dtype,
             use_safetensors=True,
             trust_remote_code=False,
+            local_files_only=is_here_alone(name),
             ignore_mismatched_sizes=True,  # reported, and refused below
             output_loading_info=True,
         )

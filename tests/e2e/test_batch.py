@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from neuron_explainer.cli_display import ProgressDisplay
+from neuron_explainer.cli_progress import ProgressDisplay
 from neuron_explainer.llm.batch_book import BatchNews
 from neuron_explainer.pipeline.events import BatchAdvanced, StageStarted
 from neuron_explainer.pipeline.folder import RunFolder

@@ -149,9 +149,9 @@ def test_what_keeps_a_cascade_from_asking_is_found_without_asking(
             assert (one.pilots.n_units, one.all_neurons.n_units) == (4, 12)
             assert one.pilots.cost_picousd is not None and one.all_neurons.cost_picousd is not None
             assert 0 < one.pilots.cost_picousd < one.all_neurons.cost_picousd
-        no_simulator = replace(spec, simulator="token_lookup")
-        with pytest.raises(UsageError, match="one simulator: name it"):
-            run_cascade(no_simulator, folder, STAGES, PLAN, ignore)
+        for none in ("token_lookup", "auto"):
+            with pytest.raises(UsageError, match=f"one simulator: name it.* not {none}"):
+                run_cascade(replace(spec, simulator=none), folder, STAGES, PLAN, ignore)
         far = replace(
             spec, base_url="http://far.example/v1", prices=None, budget_usd=1.0, api_key_env="HOME"
         )

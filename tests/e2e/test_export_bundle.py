@@ -13,11 +13,12 @@ import pandas as pd
 import pytest
 
 from neuron_explainer.errors import StoreError, UsageError
-from neuron_explainer.formats.bundle import open_bundle
+from neuron_explainer.formats.bundle import PATTERNS, open_bundle
 from neuron_explainer.pipeline.export import Exported, ExportFormat, export_run
 from neuron_explainer.pipeline.folder import RunFolder
 from neuron_explainer.pipeline.import_files import Kind, import_files
-from neuron_explainer.records.bundle import ScoredText
+from neuron_explainer.pipeline.kept_patterns import open_kept_patterns
+from neuron_explainer.records.bundle import BundledPatterns, ScoredText
 from neuron_explainer.records.cost import UnitCost
 from neuron_explainer.records.explanation import Explanation
 from neuron_explainer.records.score import Candidate, Score, ScoredSimulation
@@ -92,7 +93,26 @@ def test_all_that_the_run_says_reads_back_equal(run: Path, tmp_path: Path, name:
         assert simulated.keys() <= set(keys)
         assert () not in simulated.values()
         assert list(bundle.windows()) == [store.read_neuron(i) for i in results.neuron_ids()]
+        assert PATTERNS in bundle.manifest.files
+        ((method, choices),) = (
+            (m.fingerprint, m.choices) for m in content.methods if "patterns" in (m.choices or {})
+        )
+        with open_kept_patterns(RunFolder(run), choices or {}) as kept:
+            assert kept is not None
+            assert list(bundle.patterns()) == [
+                BundledPatterns(method, unit.neuron_id, kept.read_patterns(unit.neuron_id))
+                for unit in results.units(method)
+            ]
     assert exported.n_explanations == len(keys) > 1
+
+
+def test_patterns_that_are_gone_are_counted(run: Path, tmp_path: Path) -> None:
+    bare = shutil.copytree(run, tmp_path / "run")
+    (bare / "patterns.sqlite").unlink()
+    exported = export(bare, tmp_path / "b")
+    assert exported.left_out["patterns of a unit: patterns.sqlite is gone"] == 6
+    with open_bundle(tmp_path / "b") as bundle:
+        assert list(bundle.patterns()) == []
 
 
 def test_an_importer_gets_the_explanations_of_every_method(run: Path, tmp_path: Path) -> None:

@@ -38,7 +38,10 @@ def listen(event):
 
 run(RunSpec(**json.loads(choices)), RunFolder(Path(folder)), listen)
 """
-INSTANTS = [("tokenise", 40), ("collect", 10), ("collect", 40), ("collect", 45), ("explain", 20)]
+INSTANTS = [
+    ("tokenise", 40), ("collect", 10), ("collect", 40), ("collect", 45), ("contexts", 3),
+    ("patterns", 1), ("patterns", 3), ("explain", 20),
+]  # fmt: skip
 
 
 @pytest.mark.slow
@@ -63,7 +66,9 @@ def test_a_run_that_is_killed_in_every_stage_ends_as_an_undisturbed_one(tmp_path
     run(spec, killed, FakeListener())
     expected = kill_runs.digests(whole.path)
     assert kill_runs.differences(expected, kill_runs.digests(killed.path)) == []
-    assert {"report.html", "store/store.json", "results: scores"} <= set(expected)
+    assert {"report.html", "store/store.json", "results: scores", "patterns: units"} <= set(
+        expected
+    )
 
 
 def test_a_difference_is_seen_wherever_it_is() -> None:

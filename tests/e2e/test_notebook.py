@@ -14,6 +14,7 @@ import pytest
 import neuron_explainer
 from neuron_explainer.errors import StoreError, UnitNotFound
 from neuron_explainer.records.neuron import ActivationRecord
+from neuron_explainer.records.patterns import Pattern
 from neuron_explainer.stores.results import Results
 
 
@@ -65,9 +66,26 @@ def test_nothing_in_a_corpus_runs_in_a_notebook(finished_run: Path) -> None:
     neuron = neuron_explainer.open_run(finished_run).neuron(0, 0)
     hostile = ActivationRecord(("<script>alert(1)</script>", '"><img src=x>'), (1.0, None))
     record = replace(neuron.record, top=(hostile,))
-    page = Elements(replace(neuron, record=record, result=None)._repr_html_())
-    assert set(page.names) <= {"b", "br", "div", "i", "span"}
-    assert "<script>" in page.text
+    pattern = Pattern((frozenset(hostile.tokens), None), 1.0, 1, 0.5, 1.0, hostile.tokens)
+    shown = replace(neuron, record=record, result=None, patterns=(pattern,))
+    page = Elements(shown._repr_html_())
+    assert set(page.names) <= {"b", "br", "code", "div", "i", "span"}
+    assert page.text.count("<script>") == 2
+
+
+def test_a_neuron_has_the_patterns_behind_its_words(finished_run: Path) -> None:
+    run = neuron_explainer.open_run(finished_run)
+    neurons = [
+        run.neuron(unit.neuron_id.layer_index, unit.neuron_id.neuron_index)
+        for unit in run.results()
+        if unit.text
+    ]
+    assert any(neuron.patterns for neuron in neurons)
+    for neuron in neurons:
+        text = Elements(neuron._repr_html_()).text
+        assert text.count("of the activation") == len(neuron.patterns)
+        shares = [pattern.share for pattern in neuron.patterns]
+        assert shares == sorted(shares, reverse=True)
 
 
 def test_what_is_not_there_is_said(finished_run: Path, tmp_path: Path) -> None:

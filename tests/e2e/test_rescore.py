@@ -78,6 +78,30 @@ def test_json_has_both_sides_and_every_unit_and_is_the_same_again(
     assert (first["others"], first["not_taken"]) == ([], {})
 
 
+def test_what_search_prints_is_a_list_that_is_rescored(
+    flags: list[str],
+    answer: Ask,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    write_mirror(Path("mirror"), scorable_documents())
+    answer("--published", "--dataset", DATASET, *flags, "--neurons", f"{IDS[0]},{IDS[1]}")
+    monkeypatch.setattr(
+        sys, "argv", ["neuron-explainer", "search", "the word", "--json", *flags[:2]]
+    )
+    with pytest.raises(SystemExit):
+        main()
+    found = capsys.readouterr().out
+    Path("found.json").write_text(found, encoding="utf-8")
+    where = ("--windows", "published", "--dataset", DATASET)
+    again = answer("--imported", "found.json", *where, *flags, "--run", "again")
+    rows = json.loads(found)["explanations"]
+    printed = {NeuronId(row["layer"], row["neuron"]): row["score"] for row in rows}
+    read = {NeuronId(**unit["neuron_id"]): unit["baseline_value"] for unit in again["units"]}
+    assert read == printed
+    assert len(printed) == 2
+
+
 def test_what_cannot_be_meant_is_one_line(flags: list[str], call: Call) -> None:
     for arguments, code, says in (
         (["--published"], 2, "no folder 'mirror'"),

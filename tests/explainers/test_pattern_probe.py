@@ -215,11 +215,23 @@ def test_display_and_ids_are_each_others_inverse(subject: Subject) -> None:
     assert vocabulary.ids_of(shown) == list(range(257))
 
 
+def forms_of(word: str) -> list[str]:
+    """word: in small letters."""
+    return [word, word.capitalize(), word.upper()]
+
+
 @pytest.mark.skipif(not BUNDLED_FOLDER.is_dir(), reason=f"no model in {BUNDLED_FOLDER}")
 def test_other_spellings_of_a_word_are_its_neighbours() -> None:
-    vocabulary = SubjectVocabulary(load_subject(BUNDLED))
-    (the,) = vocabulary.ids_of([" the"])
-    shown = [vocabulary.display(i) for i in vocabulary.neighbours(the)]
-    assert {"the", "The", " The"} <= set(shown)
+    subject = load_subject(BUNDLED)
+    vocabulary = SubjectVocabulary(subject)
+    known = set(subject.tokenizer.display)
+    for word in ["the", "error", "return", "in", "list", "model"]:
+        spellings = [f"{space}{form}" for space in ("", " ") for form in forms_of(word)]
+        there = known.intersection(spellings)
+        assert len(there) > 1
+        for own in there:
+            (token,) = vocabulary.ids_of([own])
+            shown = {vocabulary.display(i) for i in vocabulary.neighbours(token)}
+            assert there - {own} <= shown
     (line_break,) = vocabulary.ids_of(["\n"])
-    assert "" not in [vocabulary.display(i) for i in vocabulary.neighbours(line_break)]
+    assert len(vocabulary.neighbours(line_break)) == N_NEIGHBOURS

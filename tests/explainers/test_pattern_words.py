@@ -80,7 +80,7 @@ NUMBERS = [" 1", " 2", " 3", " 4", " 5"]
         (pattern(" not", None), "anything after “not”"),
         (pattern(" two"), "“two”"),
         (pattern(" two", precision=0.2), "at times “two”"),
-        (pattern(" two", precision=0.2, is_whole=False), "“two” in some longer contexts"),
+        (pattern(" two", precision=0.2, is_whole=False), "“two” in some contexts"),
         (pattern(" two", at_start=True), "“two” at the start of a text"),
         (pattern(None, at_start=True), "anything at the start of a text"),
         (pattern(None, " two", at_start=True), "“two” as the 2nd token of a text"),
@@ -178,7 +178,7 @@ def test_patterns_of_a_few_tokens_wherever_they_stand_are_one_clause() -> None:
     ]
     assert describe_patterns(found(*patterns)) == (
         "several things: “cat”, “dog” or “dogs” (50%); at times “hen” (20%); "
-        "“ox” or “cow” in some longer contexts (15%); numbers (10%)"
+        "“ox” or “cow” in some contexts (15%); numbers (10%)"
     )
 
 

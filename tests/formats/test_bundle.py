@@ -21,6 +21,7 @@ from neuron_explainer.formats.bundle import (
     EXPLANATIONS,
     FORMAT,
     MANIFEST,
+    PATTERNS,
     README,
     README_TEXT,
     SIMULATIONS,
@@ -31,10 +32,12 @@ from neuron_explainer.formats.bundle import (
     is_bundle,
     open_bundle,
 )
+from neuron_explainer.formats.plain import to_plain
 from neuron_explainer.records import bundle as vocabulary
-from neuron_explainer.records import cost, neuron, score, simulation, unit_result
-from neuron_explainer.records.bundle import BundledExplanation
+from neuron_explainer.records import cost, neuron, patterns, score, simulation, unit_result
+from neuron_explainer.records.bundle import BundledExplanation, BundledPatterns
 from neuron_explainer.records.neuron import ActivationRecord, Moments, NeuronId, NeuronRecord
+from neuron_explainer.records.patterns import Before, FoundPatterns, Pattern
 from neuron_explainer.records.score import Score
 from neuron_explainer.records.unit_result import UnitResult
 from tests.bundles import (
@@ -45,6 +48,9 @@ from tests.bundles import (
 )
 from tests.bundles import (
     EXPLANATIONS as ANY_EXPLANATION,
+)
+from tests.bundles import (
+    PATTERNS as ANY_PATTERNS,
 )
 from tests.bundles import (
     SIMULATIONS as ANY_SIMULATION,
@@ -67,14 +73,24 @@ SILENT = BundledExplanation(
 )
 WINDOW = ActivationRecord(("a", "b"), (1.0, None))
 RECORD = NeuronRecord(UNIT, (WINDOW,), (), (), Moments(2, 0.5, 0.1, None, None))
+RIVERS = Pattern(
+    (frozenset([" the", " a"]), None, frozenset([" river"])), 2.0, 9, 0.5, 0.9,
+    (" the", " old", " river"), (0.0, None, 2.5),
+)  # fmt: skip
+BEHIND = BundledPatterns(METHOD, UNIT, FoundPatterns((RIVERS,), 88, False, Before(" bank", 0.7)))
 
 
 def everything(bundle: Bundle) -> tuple[list[Any], ...]:
-    return list(bundle.explanations()), list(bundle.simulations()), list(bundle.windows())
+    return (
+        list(bundle.explanations()),
+        list(bundle.simulations()),
+        list(bundle.windows()),
+        list(bundle.patterns()),
+    )
 
 
 def small(path: Path, *, is_zip: bool = False) -> Path:
-    return write_bundle(path, [EXPLAINED, SILENT], [], [RECORD], is_zip=is_zip)
+    return write_bundle(path, [EXPLAINED, SILENT], [], [RECORD], [BEHIND], is_zip=is_zip)
 
 
 @FEW
@@ -82,25 +98,42 @@ def small(path: Path, *, is_zip: bool = False) -> Path:
     explanations=st.lists(ANY_EXPLANATION, max_size=2),
     simulations=st.lists(ANY_SIMULATION, max_size=2),
     windows=st.lists(NEURON_RECORDS, max_size=2),
+    found=st.lists(ANY_PATTERNS, max_size=2),
     is_zip=st.booleans(),
 )
 def test_what_is_written_reads_back_equal(
-    tmp_path: Path, explanations: Any, simulations: Any, windows: Any, is_zip: bool
+    tmp_path: Path, explanations: Any, simulations: Any, windows: Any, found: Any, is_zip: bool
 ) -> None:
     path = tmp_path / "bundle.zip"
     shutil.rmtree(path, ignore_errors=True)
     path.unlink(missing_ok=True)
-    write_bundle(path, explanations, simulations, windows, is_zip=is_zip)
+    write_bundle(path, explanations, simulations, windows, found, is_zip=is_zip)
     with open_bundle(path) as bundle:
-        assert everything(bundle) == (explanations, simulations, windows)
+        assert everything(bundle) == (explanations, simulations, windows, found)
         assert bundle.manifest.content == CONTENT
         assert (bundle.manifest.format, bundle.manifest.version) == (FORMAT, VERSION)
 
 
-def test_windows_may_be_left_out(tmp_path: Path) -> None:
+def test_windows_may_be_left_out_and_patterns_be_none(tmp_path: Path) -> None:
     with open_bundle(write_bundle(tmp_path / "b", [EXPLAINED], [], None)) as bundle:
         assert not bundle.has_windows
-        assert everything(bundle) == ([EXPLAINED], [], [])
+        assert everything(bundle) == ([EXPLAINED], [], [], [])
+
+
+def test_a_pattern_is_plain_for_any_program(tmp_path: Path) -> None:
+    line = first_line_of(small(tmp_path / "b"), PATTERNS)
+    (pattern,) = line["patterns"]
+    assert pattern["sets"] == [[" a", " the"], None, [" river"]]
+    assert line["before"] == {"token": " bank", "share": 0.7}
+    assert (line["layer_index"], line["neuron_index"], line["method"]) == (2, 417, METHOD)
+
+
+def test_a_bundle_of_the_first_version_is_read(tmp_path: Path) -> None:
+    """It had no patterns."""
+    path = write_bundle(tmp_path / "b", [EXPLAINED], [], [RECORD])
+    change_manifest(path, version=1)
+    with open_bundle(path) as bundle:
+        assert everything(bundle) == ([EXPLAINED], [], [RECORD], [])
 
 
 def test_a_zip_and_a_folder_hold_the_same_bytes_each_time(tmp_path: Path) -> None:
@@ -143,11 +176,11 @@ def test_every_field_is_explained(tmp_path: Path) -> None:
         vocabulary.BundledMethod, vocabulary.BundledSimulation, vocabulary.ScoredText,
         unit_result.UnitResult, score.Score, score.ScoredWindow, simulation.SequenceSimulation,
         cost.UnitCost, neuron.NeuronId, neuron.NeuronRecord, neuron.Stratum, neuron.Moments,
-        neuron.ActivationRecord,
+        neuron.ActivationRecord, patterns.Pattern, patterns.FoundPatterns,
     )  # fmt: skip
     unsaid = {n for n in names_of(*kinds) if f"`{n}`" not in text and f".{n}`" not in text}
     assert unsaid == set()
-    assert {name for name in (MANIFEST, EXPLANATIONS, TABLE, SIMULATIONS, WINDOWS)
+    assert {name for name in (MANIFEST, EXPLANATIONS, TABLE, SIMULATIONS, PATTERNS, WINDOWS)
             if f"`{name}`" not in text} == set()  # fmt: skip
 
 
@@ -160,14 +193,16 @@ def refusal(path: Path) -> str:
     return str(raised.value)
 
 
-@pytest.mark.parametrize("name", [MANIFEST, README, EXPLANATIONS, TABLE, SIMULATIONS, WINDOWS])
+@pytest.mark.parametrize(
+    "name", [MANIFEST, README, EXPLANATIONS, TABLE, SIMULATIONS, PATTERNS, WINDOWS]
+)
 def test_a_missing_file_is_named(tmp_path: Path, name: str) -> None:
     path = small(tmp_path / "b")
     (path / name).unlink()
     assert refusal(path) == f"{path / name}: it is missing; get the bundle again"
 
 
-@pytest.mark.parametrize("name", [README, EXPLANATIONS, TABLE, WINDOWS])
+@pytest.mark.parametrize("name", [README, EXPLANATIONS, TABLE, PATTERNS, WINDOWS])
 def test_a_file_that_was_cut_or_changed_is_named(tmp_path: Path, name: str) -> None:
     path = small(tmp_path / "b")
     content = (path / name).read_bytes()
@@ -248,6 +283,14 @@ def first_line_of(path: Path, name: str) -> dict[str, Any]:
         (WINDOWS, {"top": [{"tokens": ["a"], "activations": []}]}, "0 activations for 1 tokens"),
         (WINDOWS, {"top": [{"tokens": ["a"], "activations": [None]}]},
          "a window has no activation"),
+        (PATTERNS, {"neuron_index": -1}, "2:-1 is no unit"),
+        (PATTERNS, {"method": 3}, "method is a whole number, not a text"),
+        (PATTERNS, {"before": [" bank", 0.7]}, "before is a list, not an object"),
+        (PATTERNS, {"before": {"token": " bank"}}, "before lacks share"),
+        (PATTERNS, {"patterns": [{**to_plain(RIVERS), "sets": [None, ["a"]]}]},
+         "a pattern begins with a token set that says something"),
+        (PATTERNS, {"patterns": [{**to_plain(RIVERS), "sets": ["a"]}]},
+         "is a text, not a list"),
     ],
 )  # fmt: skip
 def test_a_line_that_cannot_be_meant_is_named(
@@ -277,7 +320,9 @@ JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner),
     max_leaves=6,
 )
-NAMES = sorted({*names_of(UnitResult, NeuronRecord, Score), "layer_index", "neuron_index"})
+NAMES = sorted(
+    {*names_of(UnitResult, NeuronRecord, Score, FoundPatterns), "layer_index", "neuron_index"}
+)
 
 
 def assert_read_or_refused(path: Path) -> None:
@@ -293,13 +338,15 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return small(tmp_path_factory.mktemp("whole") / "b")
 
 
-@pytest.mark.parametrize("name", [EXPLANATIONS, WINDOWS, SIMULATIONS])
+@pytest.mark.parametrize("name", [EXPLANATIONS, WINDOWS, SIMULATIONS, PATTERNS])
 @FEW
 @given(changes=st.dictionaries(st.sampled_from(NAMES), JSON, max_size=2) | JSON)
 def test_random_lines_are_refused_or_read(whole: Path, name: str, changes: Any) -> None:
     line = changes
     if isinstance(changes, dict) and name != SIMULATIONS:
-        source = {EXPLANATIONS: EXPLAINED_LINE, WINDOWS: RECORD_LINE}[name]
+        source = {
+            EXPLANATIONS: EXPLAINED_LINE, WINDOWS: RECORD_LINE, PATTERNS: PATTERNS_LINE,
+        }[name]  # fmt: skip
         line = source | changes
     rewrite(whole, name, json.dumps(line).encode())
     assert_read_or_refused(whole)
@@ -308,6 +355,10 @@ def test_random_lines_are_refused_or_read(whole: Path, name: str, changes: Any) 
 EXPLAINED_LINE: dict[str, Any] = {
     "method": "m", "layer_index": 0, "neuron_index": 0, "explainer": "e", "text": "t",
     "reason": None, "scores": {}, "headline": None, "simulator": None, "candidates": [],
+}  # fmt: skip
+PATTERNS_LINE: dict[str, Any] = {
+    "method": "m", "layer_index": 0, "neuron_index": 0, "patterns": [], "n_tokens": 1,
+    "is_cut_short": False, "before": None,
 }  # fmt: skip
 RECORD_LINE: dict[str, Any] = {
     "layer_index": 0, "neuron_index": 0, "top": [], "strata": [], "random": [],

@@ -22,7 +22,7 @@ from neuron_explainer.published.locations import Kind
 from neuron_explainer.records.explanation import Explanation
 from neuron_explainer.records.neuron import Moments, NeuronRecord, Stratum
 from neuron_explainer.records.published import PublishedResults
-from neuron_explainer.records.score import TOP_AND_RANDOM, TOP_ONLY, ScoredSimulation
+from neuron_explainer.records.score import TOP_AND_RANDOM, TOP_ONLY, Score, ScoredSimulation
 from tests.formats.openai_documents import plain_record, plain_results, read
 from tests.formats.openai_schema import assert_loadable
 from tests.formats.openai_strategies import REPEATABLE, neuron_records, scored_explanations
@@ -135,6 +135,11 @@ def test_a_published_explanation_becomes_ours() -> None:
     assert [window.subset for window in scored.windows] == ["top"] * 5 + ["random"] * 5
     assert scored.windows[0].score.n_tokens == 3
     assert scored.scores[TOP_AND_RANDOM].n_tokens == 30
+
+
+def test_over_how_many_tokens_a_score_without_windows_is_is_not_said() -> None:
+    _, scored = published_explanation(n_windows=0)
+    assert scored.score == Score("ev_correlation_score", 0.75, None)
 
 
 def test_a_score_that_is_null_has_a_reason() -> None:

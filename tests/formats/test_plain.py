@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 from hypothesis import given
@@ -20,6 +20,11 @@ class Inner:
     texts: tuple[str, ...] = ()
 
 
+class Pair(NamedTuple):
+    name: str
+    share: float = 0.5
+
+
 @dataclass(frozen=True)
 class Outer:
     inner: tuple[Inner, ...]
@@ -27,12 +32,16 @@ class Outer:
     n: int
     scale: ActivationScale
     note: str | None = None
+    pair: Pair | None = None
+    sets: tuple[frozenset[str] | None, ...] = ()
+    only_sets: tuple[frozenset[str], ...] = ()
     flags: tuple[bool, ...] = field(default=())
 
 
 WHOLE = Outer(
     (Inner((1.5, None, -0.0)), Inner((), ("a", "\u2028\ud800"))), {"é": Inner((2.0,))}, 3,
-    ActivationScale.NEURON, None, (True, False),
+    ActivationScale.NEURON, None, Pair("a", 0.25), (frozenset("ba"), None), (frozenset("c"),),
+    (True, False),
 )  # fmt: skip
 PLAIN: dict[str, Any] = to_plain(WHOLE)
 
@@ -42,6 +51,13 @@ def test_what_is_written_reads_back_equal() -> None:
     assert line.count(b"\n") == 1
     assert len(line.decode().splitlines()) == 1
     assert from_plain(Outer, parse_object(line), "it") == WHOLE
+
+
+def test_sets_and_named_tuples_are_plain_for_any_program() -> None:
+    assert (PLAIN["pair"], PLAIN["sets"]) == ({"name": "a", "share": 0.25}, [["a", "b"], None])
+    assert from_plain(Pair, {"name": "b"}, "it") == Pair("b")
+    with pytest.raises(ValueError, match="it lacks name"):
+        from_plain(Pair, {"share": 1.0}, "it")
 
 
 @given(st.recursive(st.none() | st.integers() | st.text(), lambda x: st.lists(x) | st.tuples(x)))

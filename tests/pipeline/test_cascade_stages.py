@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from neuron_explainer.errors import UsageError
 from neuron_explainer.pipeline.cascade_stages import StageName, parse_stages
-from neuron_explainer.pipeline.spec import TOKEN_LOOKUP, RunSpec
+from neuron_explainer.pipeline.spec import PATTERNS, TOKEN_LOOKUP, RunSpec
 
 LOOKUP = StageName(TOKEN_LOOKUP)
 
@@ -30,6 +32,17 @@ def test_the_token_lookup_table_goes_before_the_stages_that_are_named(
     assert stages == (LOOKUP, *names)
     assert parse_stages(",".join(map(str, stages))) == stages
     assert [stage.kind.asks for stage in stages] == [False] + [True] * len(names)
+
+
+def test_patterns_are_a_stage_that_asks_nobody_and_stand_where_they_are_named() -> None:
+    names = [StageName("openai:a"), StageName(PATTERNS), StageName("openai:b", "summary")]
+    stages = parse_stages("openai:a, patterns,openai:b/summary")
+    assert stages == (LOOKUP, *names)
+    assert [stage.kind.asks for stage in stages] == [False, True, False, True]
+    common = RunSpec(simulator="openai:s", evidence=PATTERNS)
+    assert [stage.spec(common).needs_patterns for stage in stages] == [False, True, True, True]
+    plain = replace(common, evidence="windows")
+    assert [stage.spec(plain).needs_patterns for stage in stages] == [False, False, True, False]
 
 
 @pytest.mark.parametrize(

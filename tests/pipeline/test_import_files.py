@@ -19,8 +19,8 @@ from neuron_explainer.pipeline.import_files import (
     Imported,
     Kind,
     import_files,
-    list_unit,
 )
+from neuron_explainer.pipeline.own_explanations import list_unit
 from neuron_explainer.records.explanation import Explanation
 from neuron_explainer.records.listed import ListedExplanation, ListedScore, Polarity
 from neuron_explainer.records.neuron import NeuronId

@@ -38,9 +38,7 @@ def test_a_name_is_a_provider_and_all_that_follows(text: str, name: ModelName) -
 
 @pytest.mark.parametrize("text", ["", "gpt-4o", "openai", "openai:", "hf: ", "gpt:x", "OpenAI:x"])
 def test_any_other_name_is_refused_with_the_flag_and_what_to_write(text: str) -> None:
-    with pytest.raises(
-        UsageError, match=r"^--simulator '.*' is not known; write patterns, tok"
-    ):
+    with pytest.raises(UsageError, match=r"^--simulator '.*' is not known; write patterns, tok"):
         parse_model_name(text, "--simulator")
 
 

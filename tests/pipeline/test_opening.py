@@ -10,12 +10,14 @@ import pytest
 
 from neuron_explainer.collector.plans import CollectPlan
 from neuron_explainer.errors import SubjectError, UsageError
+from neuron_explainer.explainers.token_lookup import TokenLookupExplainer
 from neuron_explainer.pipeline.events import ignore
 from neuron_explainer.pipeline.explain import explain
 from neuron_explainer.pipeline.folder import RunFolder
+from neuron_explainer.pipeline.kept_patterns import CHOICES
 from neuron_explainer.pipeline.model_checks import check_models
-from neuron_explainer.pipeline.opening import make_lookup, open_method
-from neuron_explainer.pipeline.spec import RunSpec, fingerprint
+from neuron_explainer.pipeline.opening import choices_of_patterns, make_lookup, open_method
+from neuron_explainer.pipeline.spec import PATTERNS, TOKEN_LOOKUP, RunSpec, fingerprint
 from neuron_explainer.stores.neuron_store import NeuronStore
 from neuron_explainer.stores.results import BASELINE, Results
 from neuron_explainer.stores.spending import SpendingStore
@@ -99,6 +101,37 @@ def test_the_lookup_table_is_the_same_whatever_language_models_are_asked(
     asked = replace(spec, explainer="token_lookup", simulator="token_lookup", cache="x")
     plain = RunSpec(n_resamples=0)
     assert make_lookup(asked, store).fingerprint == make_lookup(plain, store).fingerprint
+
+
+def test_evidence_is_of_explainers_that_ask_alone(folder: RunFolder, spec: RunSpec) -> None:
+    """The table stays the table, and no patterns are sought for it."""
+    table = replace(spec, explainer=TOKEN_LOOKUP, simulator=spec.explainer, evidence=PATTERNS)
+    with open_method(table, NeuronStore(folder.store), folder, None) as opened:
+        assert isinstance(opened.method.explainer, TokenLookupExplainer)
+        assert CHOICES not in opened.method.choices
+    assert not folder.patterns.exists()
+
+
+@pytest.mark.parametrize("explainer", ["patterns", "openai:m"])
+def test_what_patterns_are_found_with_is_among_the_choices_of_a_method_that_reads_them(
+    folder: RunFolder, explainer: str
+) -> None:
+    store = NeuronStore(folder.store)
+    spec = RunSpec(explainer=explainer, evidence=PATTERNS)
+    names = {
+        fingerprint(choices_of_patterns(changed, store))
+        for changed in (
+            spec,
+            replace(spec, pattern_tokens=77),
+            replace(spec, n_contexts=9),
+            replace(spec, seed=3),
+        )
+    }
+    assert len(names) == 4
+    assert choices_of_patterns(replace(spec, device="cpu", memory_gb=1.0), store) == (
+        choices_of_patterns(spec, store)
+    )
+    assert choices_of_patterns(replace(spec, explainer=TOKEN_LOOKUP), store) == {}
 
 
 def test_the_subject_is_loaded_when_a_prompt_shows_its_weights_and_not_before(

@@ -110,6 +110,8 @@ def test_listed_explanations_are_scored_on_the_windows_of_a_run(
         listed = rows[unit.neuron_id]["score"]
         assert unit.baseline_value == (float(listed) if listed else None)
         assert unit.baseline_text == unit.text
+    for unit in units_of(folder, compared.before.fingerprint).values():
+        assert [score.n_tokens for score in unit.scores.values()] == [None]
     assert compared.before.scorers == ("listed",)
     assert compared.before.made_by == compared.now.made_by == ("token_lookup",)
     assert compared.now.simulators == ("structured openai:rule-1",)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import random
 import shutil
 import sqlite3
@@ -13,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from neuron_explainer.errors import NeuronExplainerError, SpecMismatch, StoreError, UsageError
+from neuron_explainer.pipeline import refreshing
 from neuron_explainer.pipeline import run as run_module
 from neuron_explainer.pipeline.events import (
     Event,
@@ -306,7 +308,8 @@ def test_a_preview_of_long_documents_has_text_for_both_parts(
 def test_the_page_is_rewritten_while_neurons_are_explained(
     spec: RunSpec, copy: RunFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(run_module, "REPORT_EVERY_S", -1.0)
+    monkeypatch.setattr(refreshing, "EVERY_S", 0.0)
+    monkeypatch.setattr(refreshing, "MAX_SHARE", math.inf)
     copy.results.unlink()
     listener = FakeListener()
     run(replace(spec, neurons="0:0,0:1,0:2"), copy, listener)

@@ -77,13 +77,6 @@ def test_without_a_score_there_is_no_number(units: list[UnitResult]) -> None:
     overall = summarize_run(units).overall
     assert (overall.mean, overall.quantiles, overall.share_above_half) == (None, None, None)
     assert overall.n_units == len(units)
-    assert "nan" not in summarize_run(units).sentence()
-
-
-def test_the_sentence_has_the_counts_and_the_reasons() -> None:
-    assert summarize_run(UNITS).sentence() == (
-        "6 neurons scored, mean score 0.333; 3 not scored (dead unit 2, constant prediction 1)"
-    )
 
 
 def test_what_a_run_cost_is_the_sum_of_what_its_units_cost() -> None:

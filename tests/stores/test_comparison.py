@@ -10,7 +10,7 @@ import pytest
 from neuron_explainer.records.neuron import NeuronId
 from neuron_explainer.records.score import Score
 from neuron_explainer.records.unit_result import UnitResult
-from neuron_explainer.stores.comparison import TIE, Mover, PairedScores, read_paired
+from neuron_explainer.stores.comparison import TIE, Baseline, Mover, PairedScores, read_baseline
 from neuron_explainer.stores.results import BASELINE, BASELINE_LABEL, Results
 from tests.pipeline.test_summary import UNITS, VALUES, unexplained, unit
 
@@ -108,10 +108,11 @@ def test_gains_and_losses_are_largest_first_with_ties_by_unit() -> None:
     assert (found.n_better, found.n_same, found.n_worse) == (4, 2, 4)
 
 
-def test_a_method_is_paired_with_the_one_that_its_choices_name(tmp_path: Path) -> None:
+def test_a_method_is_read_beside_the_one_that_its_choices_name(tmp_path: Path) -> None:
     with Results(tmp_path / "r.sqlite") as results:
         results.use_method("b", {})
         results.use_method("m", {BASELINE: "b", BASELINE_LABEL: "before"})
-        results.add_unexplained("m", NeuronId(0, 0), "e", "refused: y")
-        assert read_paired(results, "b") is None
-        assert read_paired(results, "m") == PairedScores("before", (), {"refused": 1})
+        results.use_method("n", {BASELINE: "b"})
+        assert read_baseline(results, "b") is None
+        assert read_baseline(results, "m") == Baseline("b", "before")
+        assert read_baseline(results, "n") == Baseline("b", "token lookup table")

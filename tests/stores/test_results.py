@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import sqlite3
+from collections import Counter
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -16,8 +17,15 @@ from neuron_explainer.records.cost import UnitCost
 from neuron_explainer.records.explanation import Explanation
 from neuron_explainer.records.neuron import NeuronId
 from neuron_explainer.records.scale import ActivationScale
-from neuron_explainer.records.score import Candidate, Score, ScoredSimulation, ScoredWindow
+from neuron_explainer.records.score import (
+    Candidate,
+    Score,
+    ScoredSimulation,
+    ScoredWindow,
+    reason_kind,
+)
 from neuron_explainer.records.simulation import SequenceSimulation
+from neuron_explainer.records.tally import Tally
 from neuron_explainer.records.unit_result import UnitResult
 from neuron_explainer.stores.results import Results
 from neuron_explainer.stores.results_schema import CHANGES
@@ -92,6 +100,38 @@ def test_what_a_unit_cost_and_what_it_was_chosen_from_read_back(path: Path) -> N
         assert [unit.cost for unit in results.units("f")] == [UnitCost(1), cost]
 
 
+@pytest.mark.parametrize("priced", [5, None])
+def test_a_tally_is_what_reading_every_unit_comes_to(path: Path, priced: int | None) -> None:
+    ids = [NeuronId(layer, unit) for layer in (0, 2) for unit in range(3)]
+    with Results(path) as results:
+        assert results.tally("f") == Tally(0, 0, None, {}, None)
+        for i, neuron_id in enumerate(ids):
+            cost = UnitCost(1, 2, 3, 4, priced if i == 2 else 7)
+            results.add_explained("f", claim(neuron_id=neuron_id), scored(), cost=cost)
+        no_value = replace(scored(), headline="random_only")
+        results.add_explained("f", claim(neuron_id=NeuronId(1, 0)), no_value)
+        for unit, reason in enumerate(("dead unit: never", "dead unit: gone", "refused")):
+            results.add_unexplained("f", NeuronId(3, unit), "e", reason, cost=UnitCost(1))
+        results.add_explained("another", claim(), scored(), cost=UnitCost(9))
+        units, tally = list(results.units("f")), results.tally("f")
+    values = [unit.score.value for unit in units if unit.score and unit.score.value is not None]
+    kinds = Counter(reason_kind(u.unscored_reason) for u in units if u.unscored_reason)
+    costs = [unit.cost for unit in units if unit.cost is not None]
+    assert (tally.n_units, tally.n_scored) == (len(units), len(values)) == (10, 6)
+    assert tally.mean == pytest.approx(sum(values) / len(values))
+    assert list(tally.unscored.items()) == kinds.most_common()
+    assert tally.cost == sum(costs, start=UnitCost())
+    assert tally.sentence() == (
+        "6 neurons scored, mean score 0.250; 4 not scored "
+        "(dead unit 2, constant prediction 1, refused 1)"
+    )
+
+
+def test_the_sentence_of_no_score_has_no_number(path: Path) -> None:
+    with Results(path) as results:
+        assert results.tally("f").sentence() == "0 neurons scored"
+
+
 def test_every_method_every_score_and_every_unit_is_named_once(path: Path) -> None:
     with Results(path) as results:
         results.add_explained("baseline", claim(), scored())
@@ -141,6 +181,45 @@ def test_a_file_of_an_earlier_version_is_brought_up_to_date_by_a_writer(path: Pa
         assert results.finished("f") == {UNIT}
     with Results(path, read_only=True) as results:
         assert results.unit("f", UNIT).reason == "dead"
+
+
+def write_old(path: Path, n_changes: int, n_tokens: int) -> None:
+    """A file of an earlier version with one unit that has two scores."""
+    scores = (("z", 0.5, None, n_tokens), ("a", None, "constant prediction", 0))
+    with closing(sqlite3.connect(path)) as connection, connection:
+        for number, change in enumerate(CHANGES[:n_changes], 1):
+            connection.executescript(f"{change}; PRAGMA user_version = {number}")
+        connection.execute(
+            "INSERT INTO explanations VALUES "
+            "(7, 'f', 2, 417, 'e', NULL, NULL, 'commas', NULL, 'now', 1)"
+        )
+        connection.executemany(
+            "INSERT INTO scores VALUES (7, 'simulation', 's', ?, 'm', ?, ?, ?, NULL, NULL, ?)",
+            [(name, name == "z", value, n, reason) for name, value, reason, n in scores],
+        )
+        connection.execute("INSERT INTO candidates VALUES (7, 0, 'commas', 'm', 0.5, 20, NULL)")
+
+
+@pytest.mark.parametrize(("n_tokens", "read"), [(20, 20), (0, None)])
+def test_a_file_in_which_no_score_lacks_its_tokens_is_read_and_brought_up_to_date(
+    path: Path, n_tokens: int, read: int | None
+) -> None:
+    write_old(path, 2, n_tokens)
+    with Results(path, read_only=True) as results:
+        before = results.unit("f", UNIT)
+        assert before.scores["z"] == Score("m", 0.5, n_tokens)
+    with Results(path) as results:
+        after = results.unit("f", UNIT)
+        assert results.candidates("f", UNIT) == (("commas", Score("m", 0.5, 20)),)
+    assert list(after.scores) == list(before.scores) == ["z", "a"]
+    assert after == replace(before, scores=before.scores | {"z": Score("m", 0.5, read)})
+
+
+def test_a_score_over_unknown_tokens_reads_back(path: Path) -> None:
+    listed = ScoredSimulation("listed", "not said", {"fuzz": Score("fuzz", 0.5, None)}, (), "fuzz")
+    with Results(path) as results:
+        results.add_explained("f", claim(), listed)
+        assert results.unit("f", UNIT).scores == listed.scores
 
 
 def test_the_choices_of_a_method_read_back(path: Path) -> None:
