@@ -7,11 +7,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from neuron_explainer.records.neuron import NeuronId
 from neuron_explainer.records.score import Score, ScoredWindow
 from neuron_explainer.records.unit_result import UnitResult
-from neuron_explainer.stores.comparison import Mover, PairedScores
+from neuron_explainer.stores.comparison import Mover, PairedScores, read_baseline
+from neuron_explainer.stores.makers import Makers, makers_of, simulator_prompt
 from neuron_explainer.stores.record_source import RecordSource
-from neuron_explainer.stores.results import BASELINE, BASELINE_LABEL, LOOKUP_LABEL, Results
+from neuron_explainer.stores.results import LOOKUP_LABEL, Results
 from neuron_explainer.viewer.report_data import (
-    Makers,
     PairedWindow,
     ReportBaseline,
     ReportComparison,
@@ -31,11 +31,11 @@ class Beside:
     """
 
     def __init__(self, results: Results, method: str, units: Sequence[UnitResult]) -> None:
-        choices = results.choices(method)
-        self.label = str(choices.get(BASELINE_LABEL, LOOKUP_LABEL))
+        baseline = read_baseline(results, method)
+        self.label = LOOKUP_LABEL if baseline is None else baseline.label
         self._results = results
         self._method = method
-        self._other: str | None = choices.get(BASELINE)
+        self._other = None if baseline is None else baseline.method
         methods = (method, self._other) if self._other else (method,)
         self._prompts = {name: simulator_prompt(results, name) for name in methods}
         self._makers: set[Makers] = set()
@@ -106,26 +106,6 @@ class Beside:
         assert unit.text is not None and unit.score is not None
         scale = windows[0].simulation.scale if windows else None
         return ReportSide(unit.text, unit.score, makers_of(unit, self._prompts[method]), scale)
-
-
-def simulator_prompt(results: Results, method: str) -> str | None:
-    """Version of a method's simulation prompt; None: it has none, or its choices were not kept."""
-    choices = next(
-        (use.choices for use in results.method_uses() if use.fingerprint == method), None
-    )
-    return None if choices is None else choices.get("simulation_prompt")
-
-
-def makers_of(unit: UnitResult, simulation_prompt: str | None) -> Makers:
-    """What a scored unit's headline score came from."""
-    metric = "" if unit.score is None else unit.score.metric
-    return Makers(
-        unit.made_by,
-        unit.prompt_version or "",
-        unit.simulator or "",
-        simulation_prompt or "",
-        f"{unit.scorer or ''} ({metric})".strip(),
-    )
 
 
 def report_window(window: ScoredWindow) -> ReportWindow:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 
 from markupsafe import Markup, escape
 
@@ -59,6 +60,7 @@ def printable(text: str) -> str:
     return _CONTROLS.sub(_written_out, _SURROGATES.sub("\ufffd", text))
 
 
+@lru_cache(maxsize=8192)  # a page has hundreds of tokens, and most of them again and again
 def token_html(token: str) -> Markup:
     """A token as it stands in running text; white space that would not be seen becomes a glyph."""
     if not token:
@@ -77,7 +79,7 @@ def window_html(tokens: Sequence[str], values: Iterable[float | None], full: flo
     A value of None gets the class `m`, which is hatched, so that it is not taken for a zero.
     """
     pairs = zip(tokens, values, strict=True)
-    return Markup("").join(_token_span(token, value, full) for token, value in pairs)
+    return Markup("".join(_token_span(token, value, full) for token, value in pairs))
 
 
 def value_list(values: Iterable[float | None]) -> str:
@@ -85,17 +87,19 @@ def value_list(values: Iterable[float | None]) -> str:
     return " ".join("-" if value is None else significant(value) for value in values)
 
 
-def _token_span(token: str, value: float | None, full: float) -> Markup:
+def _token_span(token: str, value: float | None, full: float) -> str:
+    """Escaped HTML."""
     if token[:1] == " " and token[1:2].strip():
         # Outside the colour, so that a line may break there and words do not run together.
-        return Markup(" ") + _token_span(token[1:], value, full)
+        return " " + _token_span(token[1:], value, full)
     text = token_html(token)
     if value is None:
-        return Markup("<i class=m>{}</i>").format(text)
+        return f"<i class=m>{text}</i>"
     level = min(1.0, value / full) if full > 0 else 0.0
     if level < 0.001:
-        return Markup("<i>{}</i>").format(text)
-    return Markup('<i style="--a:{}">{}</i>').format(f"{level:.3f}".strip("0").rstrip("."), text)
+        return f"<i>{text}</i>"
+    share = f"{level:.3f}".strip("0").rstrip(".")
+    return f'<i style="--a:{share}">{text}</i>'
 
 
 def _written_out(match: re.Match[str]) -> str:

@@ -16,7 +16,7 @@ from importlib import resources
 from pathlib import Path
 from typing import NamedTuple
 
-from jinja2 import Environment, PackageLoader, StrictUndefined, Template
+from jinja2 import Template
 from markupsafe import Markup
 
 from neuron_explainer.records.score import GOOD_SCORE, RANDOM_ONLY, TOP_AND_RANDOM, Score
@@ -29,14 +29,13 @@ from neuron_explainer.viewer.distributions import (
     describe,
     pair_density,
 )
+from neuron_explainer.viewer.environment import make_environment
 from neuron_explainer.viewer.report_comparison import (
     Predictions,
-    make_mover_card,
     measure_predictions,
     view_comparison,
 )
 from neuron_explainer.viewer.report_data import (
-    Makers,
     ReportBaseline,
     ReportData,
     ReportNeuron,
@@ -49,7 +48,6 @@ from neuron_explainer.viewer.report_data import (
 )
 
 __all__ = [
-    "Makers",
     "ReportBaseline",
     "ReportData",
     "ReportNeuron",
@@ -234,23 +232,6 @@ def _static(name: str) -> str:
 
 @cache
 def _template() -> Template:
-    environment = Environment(
-        loader=PackageLoader("neuron_explainer.viewer"),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=StrictUndefined,
-    )
-    environment.filters.update(
-        number=display.number,
-        signed=display.signed,
-        percent=display.percent,
-        significant=display.significant,
-        rarity=display.rarity,
-        printable=display.printable,
-        window_html=display.window_html,
-        value_list=display.value_list,
-        card=make_card,
-        mover_card=make_mover_card,
-    )
+    environment = make_environment().overlay()
+    environment.filters = {**environment.filters, "card": make_card}
     return environment.get_template("report.html.j2")

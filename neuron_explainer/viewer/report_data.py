@@ -6,7 +6,6 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
 from neuron_explainer.records.neuron import NeuronId
 from neuron_explainer.records.patterns import Pattern
@@ -21,6 +20,7 @@ from neuron_explainer.records.score import (
     reason_kind,
 )
 from neuron_explainer.stores.comparison import PairedScores
+from neuron_explainer.stores.makers import Makers
 
 SCORE_LABELS: Mapping[str, str] = {
     TOP_AND_RANDOM: "top-and-random",
@@ -68,20 +68,6 @@ class ReportStratum:
     population: int | None
 
 
-class Makers(NamedTuple):
-    """What a score came from; without these a number says little."""
-
-    explainer: str
-    """`token_lookup`, or `summary by hf:model`."""
-    explainer_prompt: str
-    """Version of its prompt; empty: it has none, or none was kept."""
-    simulator: str
-    simulator_prompt: str
-    """Version of its prompt; empty: it has none, or none was kept."""
-    scorer: str
-    """What compared the simulation with reality, and by which metric."""
-
-
 @dataclass(frozen=True, slots=True)
 class ReportNeuron:
     """One neuron shown in full, as a card."""
@@ -99,7 +85,7 @@ class ReportNeuron:
     simulated_scale: ActivationScale = ActivationScale.NEURON
     """Raw predictions share the colours of reality; normalized ones are coloured from 0 to 10."""
     baselines: Mapping[str, Score] = field(default_factory=dict)
-    """Top-and-random score of other ways to predict the neuron, by their display name."""
+    """Headline scores by other methods, by their display name."""
     strata: tuple[ReportStratum, ...] = ()
     density: float | None = None
     """Share of the recorded tokens on which the neuron is above 0; None: not counted."""
@@ -136,11 +122,11 @@ class ReportRow:
 
 @dataclass(frozen=True, slots=True)
 class ReportBaseline:
-    """Another way to predict the same neurons, shown beside the scores of the explanations."""
+    """Another method's scores of the same neurons, shown beside those of the explanations."""
 
     label: str
     values: tuple[float, ...]
-    """Its top-and-random scores, one for each neuron it could be scored on."""
+    """Its headline scores, one for each neuron that it scores."""
 
 
 @dataclass(frozen=True, slots=True)

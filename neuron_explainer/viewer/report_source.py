@@ -9,15 +9,11 @@ from neuron_explainer.errors import StoreError
 from neuron_explainer.records.cost import UnitCost
 from neuron_explainer.records.neuron import NeuronId
 from neuron_explainer.records.unit_result import UnitResult
+from neuron_explainer.stores.makers import makers_of, simulator_prompt
 from neuron_explainer.stores.pattern_store import PatternStore
 from neuron_explainer.stores.record_source import Facts, Manifest, RecordSource
 from neuron_explainer.stores.results import Results
-from neuron_explainer.viewer.comparison_source import (
-    Beside,
-    makers_of,
-    report_window,
-    simulator_prompt,
-)
+from neuron_explainer.viewer.comparison_source import Beside, report_window
 from neuron_explainer.viewer.report_data import ReportData, ReportNeuron, ReportRow, ReportStratum
 
 N_SHOWN = 6

@@ -9,8 +9,17 @@ from pathlib import Path
 import pytest
 
 from neuron_explainer.cli import main
+from tests.e2e.browser import browser, open_page
 from tests.e2e.command_lines import RUN, Answer, Call, write_lines
+from tests.e2e.viewer_runs import viewer, viewer_runs
 from tests.tiny_models import save_tiny_model
+
+__all__ = [
+    "browser",
+    "open_page",
+    "viewer",
+    "viewer_runs",
+]  # fixtures that are kept in a file of their own
 
 
 @pytest.fixture(scope="module")

@@ -9,8 +9,8 @@ from neuron_explainer.records.scale import ActivationScale
 from neuron_explainer.records.score import Score
 from neuron_explainer.records.unit_result import UnitResult
 from neuron_explainer.stores.comparison import Mover, PairedScores
+from neuron_explainer.stores.makers import Makers
 from neuron_explainer.viewer.report_data import (
-    Makers,
     PairedWindow,
     ReportComparison,
     ReportMover,

@@ -13,10 +13,11 @@ from neuron_explainer.records.neuron import ActivationRecord, Moments, NeuronId,
 from neuron_explainer.records.scale import ActivationScale
 from neuron_explainer.records.score import TOP_AND_RANDOM, Score, ScoredSimulation, ScoredWindow
 from neuron_explainer.records.simulation import SequenceSimulation
-from neuron_explainer.stores.comparison import read_paired
+from neuron_explainer.stores.comparison import PairedScores
+from neuron_explainer.stores.makers import Makers
 from neuron_explainer.stores.record_source import Facts
 from neuron_explainer.stores.results import BASELINE, BASELINE_LABEL, Results
-from neuron_explainer.viewer.report_data import Makers, ReportData
+from neuron_explainer.viewer.report_data import ReportData
 from neuron_explainer.viewer.report_source import read_report_data
 
 CHOICES = {BASELINE: "b", BASELINE_LABEL: "kept", "simulation_prompt": "all_at_once/1"}
@@ -98,7 +99,9 @@ def test_the_pairs_are_those_of_the_results_and_the_movers_are_in_order(results:
     add(results, "b", NeuronId(1, 9), 0.99)
     found = read(results).comparison
     assert found is not None
-    assert found.paired == read_paired(results, "m")
+    assert found.paired == PairedScores.of(
+        results.units("m"), results.units("b"), CHOICES[BASELINE_LABEL]
+    )
     assert [mover.neuron_id.neuron_index for mover in found.gains] == [2, 0]
     assert [mover.neuron_id.neuron_index for mover in found.losses] == [1]
     largest = found.gains[0]

@@ -16,8 +16,8 @@ import pytest
 from neuron_explainer.records.neuron import NeuronId
 from neuron_explainer.records.scale import ActivationScale
 from neuron_explainer.records.score import Score
+from neuron_explainer.stores.makers import Makers
 from neuron_explainer.viewer.report import (
-    Makers,
     ReportBaseline,
     ReportData,
     ReportNeuron,
@@ -244,6 +244,16 @@ def test_a_card_shows_every_window_and_opens_one_of_each_subset() -> None:
     folded = text[text.index("<details>") : text.index("</details>")]
     assert "1 more window<" in folded
     assert folded.count('class="window"') == 1
+
+
+@pytest.mark.parametrize(("n_tokens", "says"), [(1640, ["over 1,640 tokens"]), (None, [])])
+def test_a_card_tells_over_how_many_tokens_a_score_is_where_that_is_known(
+    n_tokens: int | None, says: list[str]
+) -> None:
+    scores = {"top_and_random": dataclasses.replace(score(0.5), n_tokens=n_tokens)}
+    shown = dataclasses.replace(neuron(), scores=scores)
+    text = Page(render_report(data(row(1, 2), best=(shown,)))).text
+    assert re.findall(r"over [\d,]+ tokens", text) == says
 
 
 def test_a_card_tells_why_a_score_is_missing() -> None:

@@ -1,0 +1,85 @@
+"""Templates of the report and of the viewer, and pages without a style attribute in them.
+
+The report is one file and sets positions and colours in style attributes. A page of the viewer has
+a content security policy that allows none: each becomes a rule of one style element, which the
+policy names by its hash.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+from functools import cache
+from typing import NamedTuple
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from neuron_explainer.viewer import display
+from neuron_explainer.viewer.report_comparison import make_mover_card
+
+_STYLE = re.compile(r' style="([^"<>]*)"')
+_PLACE = "<!-- styles -->"
+"""Where base.html.j2 has the style element."""
+
+
+class Rendered(NamedTuple):
+    """A page, and what its policy has to allow."""
+
+    html: str
+    style_hash: str | None
+    """`sha256-…` of the style element; None: there is none."""
+
+
+@cache
+def make_environment() -> Environment:
+    """Everything is escaped, and a name that is not there is an error."""
+    environment = Environment(
+        loader=PackageLoader("neuron_explainer.viewer"),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=StrictUndefined,
+    )
+    environment.filters.update(
+        number=display.number,
+        signed=display.signed,
+        percent=display.percent,
+        significant=display.significant,
+        rarity=display.rarity,
+        printable=display.printable,
+        token_html=display.token_html,
+        window_html=display.window_html,
+        value_list=display.value_list,
+        mover_card=make_mover_card,
+    )
+    return environment
+
+
+def render_page(template: str, /, **context: object) -> Rendered:
+    """A page that extends base.html.j2."""
+    return extract_styles(make_environment().get_template(template).render(**context))
+
+
+def render_fragment(template: str, /, **context: object) -> str:
+    """A part of a page for a script to put into it: styles are in `data-style`, which it applies.
+
+    A style element would need a policy of its own.
+    """
+    html = make_environment().get_template(template).render(**context)
+    return _STYLE.sub(r' data-style="\1"', html)
+
+
+def extract_styles(html: str) -> Rendered:
+    """Text and values are escaped, so that a style attribute is one that a template wrote."""
+    rules: dict[str, int] = {}
+
+    def replace(match: re.Match[str]) -> str:
+        return f' data-s="{rules.setdefault(match[1], len(rules))}"'
+
+    html = _STYLE.sub(replace, html)
+    if not rules:
+        return Rendered(html.replace(_PLACE, "", 1), None)
+    css = "".join(f'[data-s="{number}"]{{{style}}}' for style, number in rules.items())
+    digest = base64.b64encode(hashlib.sha256(css.encode()).digest()).decode()
+    return Rendered(html.replace(_PLACE, f"<style>{css}</style>", 1), f"sha256-{digest}")

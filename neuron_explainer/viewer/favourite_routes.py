@@ -1,0 +1,99 @@
+"""Lists of favourites: shown, changed, and handed on as a csv file that `run --units` takes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from fastapi import APIRouter, Request
+from pydantic import BaseModel
+from starlette.responses import JSONResponse, Response, StreamingResponse
+
+from neuron_explainer.errors import UnitNotFound
+from neuron_explainer.records.neuron import NeuronId
+from neuron_explainer.viewer.favourites import DEFAULT_LIST, FILE, FavouriteList, Favourites
+from neuron_explainer.viewer.list_routes import CSV_COLUMNS, csv_line, row_columns
+from neuron_explainer.viewer.served import Served, prefixes
+from neuron_explainer.viewer.sources import ViewSource
+from neuron_explainer.viewer.state import State
+from neuron_explainer.viewer.unit_routes import parse_unit
+from neuron_explainer.viewer.unit_rows import UnitRow
+
+
+class Wish(BaseModel):
+    """What a page sends."""
+
+    layer: int
+    neuron: int
+    list: str = DEFAULT_LIST
+    on: bool = True
+    """False: take it off the list."""
+
+
+def make_router(state: State) -> APIRouter:
+    """GET `/favourites`, `.json` and `.csv`, with `list`; POST `/favourites`."""
+    router = APIRouter()
+
+    def page(request: Request, key: str | None = None) -> Response:
+        served = state.find(key)
+        name, lists, units = _read(served.source, request)
+        rows = read_rows(state, served, units)
+        return state.show(
+            served, "favourites.html.j2", "favourites", name=name, lists=lists, units=units,
+            rows={row.neuron_id: row for row in rows},
+        )  # fmt: skip
+
+    def as_json(request: Request, key: str | None = None) -> Response:
+        name, lists, units = _read(state.find(key).source, request)
+        return JSONResponse(
+            {"list": name, "lists": [one.name for one in lists], "units": list(map(str, units))}
+        )
+
+    def as_csv(request: Request, key: str | None = None) -> Response:
+        served = state.find(key)
+        _, _, units = _read(served.source, request)
+        headers = {"Content-Disposition": 'attachment; filename="favourites.csv"'}
+        lines = _csv_lines(units, read_rows(state, served, units))
+        return StreamingResponse(lines, media_type="text/csv; charset=utf-8", headers=headers)
+
+    def put(wish: Wish, key: str | None = None) -> Response:
+        source = state.find(key).source
+        neuron_id = parse_unit(str(wish.layer), str(wish.neuron))
+        if not source.has(neuron_id):
+            raise UnitNotFound(f"no neuron {neuron_id} here")
+        with Favourites(source.folder) as favourites:
+            favourites.put(wish.list, neuron_id, is_on=wish.on)
+            return JSONResponse({"lists": favourites.lists_of(neuron_id)})
+
+    for prefix in prefixes():
+        router.add_api_route(f"{prefix}/favourites", page, methods=["GET"])
+        router.add_api_route(f"{prefix}/favourites.json", as_json, methods=["GET"])
+        router.add_api_route(f"{prefix}/favourites.csv", as_csv, methods=["GET"])
+        router.add_api_route(f"{prefix}/favourites", put, methods=["POST"])
+    return router
+
+
+def read_rows(state: State, served: Served, units: list[NeuronId]) -> list[UnitRow]:
+    """What the current method says of the units that it says something of."""
+    with state.rows(served.source.key) as (rows, method):
+        return [] if rows is None or method is None else rows.of_units(method, units)
+
+
+def _read(
+    source: ViewSource, request: Request
+) -> tuple[str, tuple[FavouriteList, ...], list[NeuronId]]:
+    """The name of the list that is meant, all lists, and the units of that one."""
+    name = request.query_params.get("list") or DEFAULT_LIST
+    if not (source.folder / FILE).exists():
+        return name, (), []
+    with Favourites(source.folder) as favourites:
+        return name, favourites.lists(), favourites.units(name)
+
+
+def _csv_lines(units: list[NeuronId], rows: list[UnitRow]) -> Iterator[str]:
+    """Units without a result have their number alone."""
+    found = {row.neuron_id: row for row in rows}
+    yield ",".join(CSV_COLUMNS) + "\r\n"
+    for neuron_id in units:
+        row = found.get(neuron_id)
+        bare = (neuron_id.layer_index, neuron_id.neuron_index)
+        yield csv_line(bare if row is None else row_columns(row))

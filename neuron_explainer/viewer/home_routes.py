@@ -1,0 +1,141 @@
+"""Home: what a source is, its scores in all and by layer, and where to begin."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from fastapi import APIRouter, Request
+from starlette.responses import JSONResponse, Response
+
+from neuron_explainer.records.score import GOOD_SCORE
+from neuron_explainer.stores.record_source import Facts
+from neuron_explainer.viewer.curves import Curves, draw_curves
+from neuron_explainer.viewer.list_routes import row_json
+from neuron_explainer.viewer.selection import Selection
+from neuron_explainer.viewer.served import Served, prefixes
+from neuron_explainer.viewer.state import State
+from neuron_explainer.viewer.summaries import MethodSummary
+from neuron_explainer.viewer.unit_rows import Method, UnitRow, UnitRows
+
+N_SHOWN = 8
+"""Neurons of each kind."""
+
+
+@dataclass(frozen=True, slots=True)
+class Home:
+    """Of one method of a source."""
+
+    facts: Facts
+    method: Method | None = None
+    """None: nothing is explained yet."""
+    methods: tuple[Method, ...] = ()
+    summary: MethodSummary | None = None
+    """None: it is being made."""
+    curves: Curves | None = None
+    best: tuple[UnitRow, ...] = ()
+    surprising: tuple[UnitRow, ...] = ()
+    surprise: str = ""
+    """What is surprising about them."""
+
+
+def make_router(state: State) -> APIRouter:
+    """`/` and `/home.json`."""
+    router = APIRouter()
+
+    def page(request: Request, key: str | None = None) -> Response:
+        served = state.find(key)
+        home = read_home(state, served, request.query_params.get("method"))
+        return state.show(served, "home.html.j2", "", home=home, good_score=GOOD_SCORE)
+
+    def as_json(request: Request, key: str | None = None) -> Response:
+        served = state.find(key)
+        return JSONResponse(home_json(read_home(state, served, request.query_params.get("method"))))
+
+    for prefix in prefixes():
+        router.add_api_route(f"{prefix}/", page, methods=["GET"])
+        router.add_api_route(f"{prefix}/home.json", as_json, methods=["GET"])
+    return router
+
+
+def read_home(state: State, served: Served, fingerprint: str | None = None) -> Home:
+    """Of a method, the current one if not said."""
+    with state.rows(served.source.key, fingerprint) as (rows, method):
+        if rows is None or method is None:
+            return Home(_facts(served, None))
+        summary = None if method.summary is None else MethodSummary.parse(method.summary)
+        best = rows.at(method, Selection(sort="score", desc=True, status="scored"), 0, N_SHOWN)
+        surprising, surprise = _surprising(rows, method)
+        return Home(
+            _facts(served, summary),
+            method,
+            rows.methods(),
+            summary,
+            None if summary is None else draw_curves(summary, method.baseline),
+            tuple(best),
+            tuple(surprising),
+            surprise,
+        )
+
+
+def home_json(home: Home) -> dict[str, Any]:
+    """The numbers without the drawings."""
+    summary = home.summary
+    return {
+        "facts": dict(home.facts),
+        "method": None if home.method is None else home.method.fingerprint,
+        "methods": [{"method": m.fingerprint, "label": m.label} for m in home.methods],
+        "n_units": None if summary is None else summary.n_units,
+        "scores": None if summary is None else _plain(asdict(summary.overall)),
+        "layers": None
+        if summary is None
+        else [
+            {
+                "layer": layer.layer_index,
+                "n_neurons": layer.n_neurons,
+                "random_mean": layer.random_mean,
+                "baseline_mean": layer.baseline_mean,
+                **_plain(asdict(layer.distribution)),
+            }
+            for layer in summary.layers
+        ],
+        "unscored": None if summary is None else summary.unscored,
+        "best": [row_json(row) for row in home.best],
+        "surprising": [row_json(row) for row in home.surprising],
+    }
+
+
+def _plain(distribution: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in distribution.items() if name != "path"}
+
+
+def _surprising(rows: UnitRows, method: Method) -> tuple[list[UnitRow], str]:
+    """Where the words say more than the baseline; without one, good scores of rare neurons."""
+    if method.baseline is not None:
+        found = rows.at(method, Selection(sort="gain", desc=True, status="scored"), 0, N_SHOWN)
+        gained = [row for row in found if row.gain is not None and row.gain > 0]
+        return gained, f"highest above {method.baseline}"
+    rare = Selection(sort="density", min_score=GOOD_SCORE, status="scored")
+    found = rows.at(method, rare, 0, N_SHOWN)
+    return [
+        row for row in found if row.density is not None
+    ], f"rarest with a score above {GOOD_SCORE}"
+
+
+def _facts(served: Served, summary: MethodSummary | None) -> Facts:
+    manifest = served.source.records.manifest
+    collected = (
+        ("Model", f"{manifest.subject}, {manifest.size()}"),
+        ("Read at", f"{manifest.site}, layers {', '.join(map(str, manifest.layers))}"),
+        *manifest.facts(),
+    )
+    if summary is None:
+        return collected
+    explainers = {e if model is None else f"{e} by {model}" for e, model, _, _ in summary.makers}
+    simulators = {simulator for _, _, simulator, _ in summary.makers if simulator is not None}
+    made = (
+        ("Explained by", ", ".join(sorted(explainers)) or "–"),
+        ("Simulated by", ", ".join(sorted(simulators)) or "–"),
+        ("Asked", "no language model" if summary.cost is None else summary.cost.sentence()),
+    )
+    return (*collected, *made)

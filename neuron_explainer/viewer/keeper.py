@@ -1,0 +1,135 @@
+"""Keeps a source's index in step with its results, in a thread of its own, while pages are read."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from neuron_explainer.errors import NeuronExplainerError
+from neuron_explainer.records.cost import UnitCost
+from neuron_explainer.viewer.selection import Selection
+from neuron_explainer.viewer.sources import ViewSource
+from neuron_explainer.viewer.summaries import summarize
+from neuron_explainer.viewer.unit_index import UnitIndex
+from neuron_explainer.viewer.unit_rows import Method, UnitRows
+
+logger = logging.getLogger(__name__)
+INDEX = "view.sqlite"
+N_COUNTS = 256
+"""Of selections, that are kept."""
+LOOK_EVERY_S = 2.0
+"""Whether the results have changed is looked at so seldom at least."""
+
+
+@dataclass(frozen=True, slots=True)
+class Building:
+    """How far the index is."""
+
+    n_read: int
+    n_rows: int
+
+
+class IndexKeeper:
+    """One a source. `refresh` returns at once; `update` returns when all is read."""
+
+    def __init__(self, source: ViewSource, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self.source = source
+        self.path = source.folder / INDEX
+        self.building: Building | None = None
+        """None: it holds all that the results held when they were last looked at."""
+        self.problem: str | None = None
+        """Why it could not be brought up to date; None: it could."""
+        self.version = 0
+        """Grows with every change."""
+        self._counts: dict[tuple[int, int, Selection], int] = {}
+        self._clock = clock
+        self._looked_s = float("-inf")
+        self._seen: tuple[object, ...] | None = None
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+
+    def count(self, rows: UnitRows, method: Method, selection: Selection) -> int:
+        """Rows of a selection; counted once for each version of the index."""
+        if self.building is not None:
+            return rows.count(method, selection)
+        asked = (self.version, method.number, selection.narrowed())
+        if asked not in self._counts:
+            if len(self._counts) >= N_COUNTS:
+                self._counts.clear()
+            self._counts[asked] = rows.count(method, selection)
+        return self._counts[asked]
+
+    def refresh(self) -> None:
+        """Begins to read what is new, unless that is under way."""
+        if self._clock() - self._looked_s < LOOK_EVERY_S or self._lock.locked():
+            return
+        self._looked_s = self._clock()
+        if self._signature() == self._seen:
+            return
+        self._thread = threading.Thread(target=self.update, name="index", daemon=True)
+        self._thread.start()
+
+    def wait(self) -> None:
+        """Until what `refresh` began is done."""
+        if self._thread is not None:
+            self._thread.join()
+
+    def update(self) -> None:
+        """Reads all that is new; what goes wrong is kept in `problem`, for the pages to tell."""
+        with self._lock:
+            seen = self._signature()
+            try:
+                self._update()
+                self.problem = None
+            except NeuronExplainerError as error:
+                logger.warning("%s", error)
+                self.problem = str(error)
+            finally:
+                self.building = None
+                self._seen = seen
+
+    def rows(self) -> UnitRows | None:
+        """To be closed by who asks; None: nothing is explained yet."""
+        if not self.path.exists():
+            return None
+        rows = UnitRows(self.path)
+        if rows.is_made:
+            return rows
+        rows.close()
+        return None
+
+    def _update(self) -> None:
+        if self.source.open_rows is None or not any(self._signature()):
+            return  # nothing is explained yet
+        with self.source.open_rows() as feed, UnitIndex(self.path) as index:
+            if not index.update(feed, self.source.records.read_density, self._note):
+                self.version = self.version or 1
+                return
+            with UnitRows(self.path) as rows:
+                methods = rows.methods()
+            for method in methods:
+                self._summarize(index, method, feed.cost(method.fingerprint))
+        self.version += 1
+
+    def _summarize(self, index: UnitIndex, method: Method, cost: UnitCost | None) -> None:
+        summary = summarize(index, method.number, method.baseline, cost)
+        index.write_summary(method.number, summary.written())
+
+    def _note(self, n_read: int, n_rows: int) -> None:
+        self.building = Building(n_read, n_rows)
+
+    def _signature(self) -> tuple[object, ...]:
+        return tuple(_signature_of(path) for path in self.source.watched)
+
+
+def _signature_of(path: Path) -> tuple[int, int, int] | None:
+    """Changes when the file does; None: it is not there."""
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return None
+    return found.st_ino, found.st_size, found.st_mtime_ns

@@ -1,0 +1,211 @@
+"""The table of all units, search, and the selection as a csv file."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from fastapi import APIRouter, HTTPException, Request
+from starlette.responses import JSONResponse, RedirectResponse, Response, StreamingResponse
+
+from neuron_explainer.errors import UsageError
+from neuron_explainer.records.neuron import NeuronId
+from neuron_explainer.viewer.index_schema import COLUMNS
+from neuron_explainer.viewer.selection import (
+    RELEVANCE,
+    STATUSES,
+    Selection,
+    parse_selection,
+    whole_number,
+)
+from neuron_explainer.viewer.served import Served, prefixes
+from neuron_explainer.viewer.state import State
+from neuron_explainer.viewer.unit_rows import Method, SearchHits, UnitRow, UnitRows
+
+N_A_PAGE = 50
+MOST_A_PAGE = 500
+MOST_FOUND = 1000
+"""So far a search may be paged through."""
+CSV_COLUMNS = (
+    "layer", "neuron", "explanation", "score", "low", "high", "random_only",
+    "explained_variance", "baseline", "gain", "density", "explainer", "model", "simulator",
+    "scorer", "reason",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """One page of a list."""
+
+    selection: Selection
+    method: Method | None
+    """None: nothing is explained yet."""
+    methods: tuple[Method, ...]
+    rows: tuple[UnitRow, ...]
+    n_rows: int
+    """Of the whole list; of a search by relevance, of this page."""
+    place: int
+    has_more: bool
+    search: SearchHits | None = None
+    options: Mapping[str, list[str]] | None = None
+    """What may be chosen of models, simulators and scorers."""
+    layers: tuple[int, ...] = ()
+
+
+def make_router(state: State) -> APIRouter:
+    """`/table`, `/search` (both with `.json`) and `/export.csv`."""
+    router = APIRouter()
+
+    def table(request: Request, key: str | None = None) -> Response:
+        served = state.find(key)
+        listed = read_list(state, served, parse_selection(request.query_params), 0, N_A_PAGE)
+        return state.show(
+            served, "units.html.j2", "table", listed=listed, columns=COLUMNS, statuses=STATUSES
+        )
+
+    def table_json(request: Request, key: str | None = None) -> Response:
+        served, query = state.find(key), request.query_params
+        selection = parse_selection(query)
+        n = whole_number(query.get("n", str(N_A_PAGE)), "n", MOST_A_PAGE)
+        if "after" in query:
+            return JSONResponse(_page_after(state, served, selection, query["after"], n))
+        place = whole_number(query.get("at", "0"), "at")
+        return JSONResponse(list_json(read_list(state, served, selection, place, n)))
+
+    def search(request: Request, key: str | None = None) -> Response:
+        served = state.find(key)
+        selection = parse_selection(request.query_params, sort="score")
+        unit = _as_unit(selection.q)
+        if unit is not None:
+            return RedirectResponse(served.links.unit(unit), 303)
+        place = whole_number(request.query_params.get("at", "0"), "at", MOST_FOUND)
+        listed = read_list(state, served, selection, place, N_A_PAGE)
+        return state.show(
+            served, "search.html.j2", "search", listed=listed, statuses=STATUSES,
+            n_a_page=N_A_PAGE, most_found=MOST_FOUND,
+        )  # fmt: skip
+
+    def search_json(request: Request, key: str | None = None) -> Response:
+        served, query = state.find(key), request.query_params
+        selection = parse_selection(query, sort="score")
+        n = whole_number(query.get("n", str(N_A_PAGE)), "n", MOST_A_PAGE)
+        place = whole_number(query.get("at", "0"), "at", MOST_FOUND)
+        return JSONResponse(list_json(read_list(state, served, selection, place, n)))
+
+    def export(request: Request, key: str | None = None) -> Response:
+        served = state.find(key)
+        selection = parse_selection(request.query_params)
+        with state.rows(served.source.key, selection.method) as (rows, method):
+            if rows is None or method is None:
+                raise HTTPException(404, "no neuron is explained here yet")
+        lines = _csv_lines(state, served, selection)
+        headers = {"Content-Disposition": 'attachment; filename="neurons.csv"'}
+        return StreamingResponse(lines, media_type="text/csv; charset=utf-8", headers=headers)
+
+    for prefix in prefixes():
+        router.add_api_route(f"{prefix}/table", table, methods=["GET"])
+        router.add_api_route(f"{prefix}/table.json", table_json, methods=["GET"])
+        router.add_api_route(f"{prefix}/search", search, methods=["GET"])
+        router.add_api_route(f"{prefix}/search.json", search_json, methods=["GET"])
+        router.add_api_route(f"{prefix}/export.csv", export, methods=["GET"])
+    return router
+
+
+def read_list(state: State, served: Served, selection: Selection, place: int, n: int) -> Listed:
+    """A page of a list, from a place on."""
+    layers = tuple(served.source.records.manifest.layers)
+    with state.rows(served.source.key, selection.method) as (rows, method):
+        if rows is None or method is None:
+            return Listed(selection, None, (), (), 0, place, has_more=False, layers=layers)
+        options = {name: rows.makers(name) for name in ("model", "simulator", "scorer")}
+        methods = rows.methods()
+        if selection.q and selection.sort == RELEVANCE:
+            hits = rows.search(method, selection, place, n)
+            return Listed(
+                selection, method, methods, hits.rows, len(hits.rows), place, hits.has_more, hits,
+                options, layers,
+            )  # fmt: skip
+        found = tuple(rows.at(method, selection, place, n))
+        n_rows = state.keepers[served.source.key].count(rows, method, selection)
+        return Listed(
+            selection, method, methods, found, n_rows, place, place + len(found) < n_rows,
+            options=options, layers=layers,
+        )  # fmt: skip
+
+
+def list_json(listed: Listed) -> dict[str, Any]:
+    """What `/table.json` and `/search.json` answer."""
+    return {
+        "method": None if listed.method is None else listed.method.fingerprint,
+        "n_rows": listed.n_rows,
+        "at": listed.place,
+        "has_more": listed.has_more,
+        "rows": [row_json(row) for row in listed.rows],
+    }
+
+
+def row_json(row: UnitRow) -> dict[str, Any]:
+    """By the names of the csv file's columns."""
+    return dict(zip(CSV_COLUMNS, row_columns(row), strict=True))
+
+
+def _page_after(
+    state: State, served: Served, selection: Selection, after: str, n: int
+) -> dict[str, Any]:
+    with state.rows(served.source.key, selection.method) as (rows, method):
+        if rows is None or method is None:
+            return {"method": None, "rows": [], "next": None}
+        found, cursor = rows.after(method, selection, after or None, max(n, 1))
+    return {
+        "method": method.fingerprint,
+        "rows": [row_json(row) for row in found],
+        "next": cursor,
+    }
+
+
+def _csv_lines(state: State, served: Served, selection: Selection) -> Iterator[str]:
+    """A few hundred rows at a time are held."""
+    yield ",".join(CSV_COLUMNS) + "\r\n"
+    with state.rows(served.source.key, selection.method) as (rows, method):
+        if rows is None or method is None:
+            return
+        yield from csv_rows(rows, method, selection)
+
+
+def csv_rows(rows: UnitRows, method: Method, selection: Selection) -> Iterator[str]:
+    """A line a unit, in the order of the list; what is missing is empty."""
+    for row in rows.all(method, selection):
+        yield csv_line(row_columns(row))
+
+
+def csv_line(values: tuple[object, ...]) -> str:
+    """What a spreadsheet would take for a formula begins with an apostrophe."""
+    line = io.StringIO()
+    csv.writer(line).writerow([_plain_cell(value) for value in values])
+    return line.getvalue()
+
+
+def _plain_cell(value: object) -> object:
+    if isinstance(value, str) and value.lstrip()[:1] in ("=", "+", "-", "@"):
+        return "'" + value
+    return value
+
+
+def row_columns(row: UnitRow) -> tuple[object, ...]:
+    """In the order of `CSV_COLUMNS`."""
+    return (
+        row.neuron_id.layer_index, row.neuron_id.neuron_index, row.text, row.score, row.low,
+        row.high, row.random_only, row.explained_variance, row.baseline, row.gain, row.density,
+        row.explainer, row.model, row.simulator, row.scorer, row.reason,
+    )  # fmt: skip
+
+
+def _as_unit(words: str) -> NeuronId | None:
+    """`2:417` -> that unit; None: words to look for."""
+    try:
+        return NeuronId.parse(words)
+    except UsageError:
+        return None

@@ -1,0 +1,46 @@
+"""The viewer's server: uvicorn, which at its end lets go of those who listen to a run."""
+
+from __future__ import annotations
+
+import socket
+
+import uvicorn
+from fastapi import FastAPI
+
+from neuron_explainer.errors import UsageError
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """A socket that listens, so that a browser may be opened at once; port 0: any that is free.
+
+    UsageError for an address that cannot be had.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listening = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind((host, port))
+        listening.listen()
+    except (OSError, OverflowError) as error:
+        listening.close()
+        reason = getattr(error, "strerror", None) or str(error)
+        raise UsageError(f"cannot listen at {host}:{port}: {reason}; use another --port") from error
+    return listening
+
+
+def address_of(listening: socket.socket) -> str:
+    """`http://127.0.0.1:8000/`"""
+    host, port = listening.getsockname()[:2]
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}/"
+
+
+class ViewServer(uvicorn.Server):
+    """Serves an app of `create_app` until it is interrupted, or `should_exit` is set."""
+
+    def __init__(self, app: FastAPI) -> None:
+        super().__init__(uvicorn.Config(app, log_config=None, access_log=False))
+        self._app = app
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._app.state.feeds.end()  # else it would wait for connections that are never done
+        await super().shutdown(sockets)

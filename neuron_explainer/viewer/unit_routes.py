@@ -1,0 +1,229 @@
+"""The page of one unit, its parts that are asked for when they are looked at, and a random unit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import NamedTuple
+
+from fastapi import APIRouter, HTTPException, Request
+from starlette.responses import (
+    HTMLResponse,
+    JSONResponse,
+    PlainTextResponse,
+    RedirectResponse,
+    Response,
+)
+
+from neuron_explainer.errors import NeuronExplainerError, UsageError
+from neuron_explainer.records.listed import MAX_INDEX
+from neuron_explainer.records.neuron import NeuronId
+from neuron_explainer.viewer.distributions import Axis
+from neuron_explainer.viewer.environment import render_fragment
+from neuron_explainer.viewer.favourites import FILE, Favourites
+from neuron_explainer.viewer.hooks import AffectedTokens, RelatedUnits
+from neuron_explainer.viewer.own_routes import own_section
+from neuron_explainer.viewer.selection import whole_number
+from neuron_explainer.viewer.served import Served, prefixes
+from neuron_explainer.viewer.sources import ViewSource
+from neuron_explainer.viewer.state import State
+from neuron_explainer.viewer.unit_page import (
+    N_TOP_OPEN,
+    find_windows,
+    read_record,
+    read_tokens,
+    read_unit_page,
+    strongest_tokens,
+    unit_json,
+    unit_markdown,
+)
+
+
+class Weights(NamedTuple):
+    """What the subject's weights say of a unit; what is None has its reason."""
+
+    tokens: AffectedTokens | None
+    why_no_tokens: str | None
+    related: RelatedUnits | None
+    why_no_related: str | None
+
+
+def make_router(state: State) -> APIRouter:
+    """`/layers/L/neurons/N` with its parts, and `/random`."""
+    router = APIRouter()
+
+    def page(request: Request, layer: str, neuron: str, key: str | None = None) -> Response:
+        served, neuron_id = state.find(key), parse_unit(layer, neuron)
+        before, behind = _neighbours(state, served, neuron_id)
+        is_all = request.query_params.get("all") == "1"
+        return state.show(
+            served, "unit.html.j2", "unit", 200, **unit_context(served, neuron_id, is_all=is_all),
+            before=before, behind=behind, listed=_lists_of(served.source, neuron_id),
+            own=own_section(served, neuron_id),
+        )  # fmt: skip
+
+    def as_json(layer: str, neuron: str, key: str | None = None) -> Response:
+        served, neuron_id = state.find(key), parse_unit(layer, neuron)
+        return JSONResponse(unit_json(read_unit_page(served.source, neuron_id)))
+
+    def as_markdown(layer: str, neuron: str, key: str | None = None) -> Response:
+        served, neuron_id = state.find(key), parse_unit(layer, neuron)
+        whole = read_unit_page(served.source, neuron_id)
+        return PlainTextResponse(unit_markdown(whole, served.source.title))
+
+    def windows(request: Request, layer: str, neuron: str, key: str | None = None) -> Response:
+        served, neuron_id = state.find(key), parse_unit(layer, neuron)
+        name, method = (request.query_params.get(n) for n in ("set", "method"))
+        if method is not None:
+            is_whole = request.query_params.get("whole") == "1"
+            html = _claim_windows(served, neuron_id, method, is_whole=is_whole)
+        else:
+            html = _recorded_windows(served, neuron_id, name or "top")
+        return HTMLResponse(html)
+
+    def tokens(layer: str, neuron: str, key: str | None = None) -> Response:
+        served, neuron_id = state.find(key), parse_unit(layer, neuron)
+        found, reason = read_tokens(served.source, neuron_id)
+        return HTMLResponse(render_fragment("unit_tokens.html.j2", tokens=found, reason=reason))
+
+    def weights(layer: str, neuron: str, key: str | None = None) -> Response:
+        served, neuron_id = state.find(key), parse_unit(layer, neuron)
+        found = read_weights(served, neuron_id)
+        return HTMLResponse(
+            render_fragment(
+                "unit_weights.html.j2", weights=found, links=served.links,
+                lines=served.look_up(_named(found)),
+            )
+        )  # fmt: skip
+
+    def weights_json(layer: str, neuron: str, key: str | None = None) -> Response:
+        served, neuron_id = state.find(key), parse_unit(layer, neuron)
+        found = read_weights(served, neuron_id)
+        plain = {
+            name: None if value is None or isinstance(value, str) else asdict(value)
+            for name, value in (("tokens", found.tokens), ("related", found.related))
+        }
+        reasons = {"tokens": found.why_no_tokens, "related": found.why_no_related}
+        return JSONResponse(plain | {"reasons": reasons})
+
+    def random(request: Request, key: str | None = None) -> Response:
+        served = state.find(key)
+        with state.rows(served.source.key, request.query_params.get("method")) as (rows, method):
+            chosen = None if rows is None or method is None else rows.random(method)
+        if chosen is None:
+            raise HTTPException(404, "no neuron is explained here yet")
+        headers = {"Cache-Control": "no-store"}
+        return RedirectResponse(served.links.unit(chosen), 303, headers)
+
+    of_unit = "/layers/{layer}/neurons/{neuron}"
+    routes: dict[str, Callable[..., Response]] = {
+        f"{of_unit}.json": as_json,
+        f"{of_unit}.md": as_markdown,
+        of_unit: page,
+        f"{of_unit}/windows": windows,
+        f"{of_unit}/tokens": tokens,
+        f"{of_unit}/weights": weights,
+        f"{of_unit}/weights.json": weights_json,
+        "/random": random,
+    }
+    for prefix in prefixes():
+        for path, answer in routes.items():
+            router.add_api_route(f"{prefix}{path}", answer, methods=["GET"])
+    return router
+
+
+def unit_context(served: Served, neuron_id: NeuronId, *, is_all: bool) -> dict[str, object]:
+    """What unit.html.j2 shows of the unit itself. is_all: all of it, with nothing to ask for.
+
+    UnitNotFound for a unit of which nothing is known here.
+    """
+    return {
+        "page": read_unit_page(served.source, neuron_id),
+        "axis": Axis(-1.0),
+        "is_all": is_all,
+        "n_open": N_TOP_OPEN,
+        "strongest": strongest_tokens,
+        "tokens": read_tokens(served.source, neuron_id) if is_all else None,
+        "weights": read_weights(served, neuron_id) if is_all else None,
+    }
+
+
+def parse_unit(layer: str, neuron: str) -> NeuronId:
+    """Of an address; HTTPException 404 for what is no number."""
+    try:
+        return NeuronId(
+            whole_number(layer, "layer", MAX_INDEX), whole_number(neuron, "neuron", MAX_INDEX)
+        )
+    except UsageError as error:
+        raise HTTPException(404, "no such neuron; write /layers/2/neurons/417") from error
+
+
+def read_weights(served: Served, neuron_id: NeuronId) -> Weights:
+    """Nothing is raised: the two do not depend on each other."""
+    tokens: AffectedTokens | None = None
+    related: RelatedUnits | None = None
+    why_no_tokens = served.hooks.reasons.get("output_tokens")
+    why_no_related = served.hooks.reasons.get("related")
+    try:
+        if served.hooks.output_tokens is not None:
+            tokens = served.hooks.output_tokens(neuron_id)
+    except NeuronExplainerError as error:
+        why_no_tokens = str(error)
+    try:
+        if served.hooks.related is not None:
+            related = served.hooks.related(neuron_id)
+    except NeuronExplainerError as error:
+        why_no_related = str(error)
+    return Weights(tokens, why_no_tokens, related, why_no_related)
+
+
+def _named(weights: Weights) -> list[NeuronId]:
+    found = weights.related
+    if found is None:
+        return []
+    groups = (
+        found.upstream_positive, found.upstream_negative,
+        found.downstream_positive, found.downstream_negative,
+    )  # fmt: skip
+    return [one.neuron_id for group in groups for one in group]
+
+
+def _recorded_windows(served: Served, neuron_id: NeuronId, name: str) -> str:
+    record, problem = read_record(served.source, neuron_id)
+    if record is None:
+        raise HTTPException(404, problem)
+    found = find_windows(record, name)
+    if found is None:
+        raise HTTPException(404, f"neuron {neuron_id} has no windows of that name")
+    return render_fragment(
+        "unit_windows.html.j2", windows=found.windows, first=1, name=found.name,
+        full=record.max_activation, strongest=strongest_tokens,
+    )  # fmt: skip
+
+
+def _claim_windows(served: Served, neuron_id: NeuronId, method: str, *, is_whole: bool) -> str:
+    """Those that the page folds away, or all."""
+    whole = read_unit_page(served.source, neuron_id)
+    cards = (claim.card for claim in whole.claims if claim.claim.method == method)
+    card = next(cards, None)
+    if card is None:
+        raise HTTPException(404, f"no such method explains neuron {neuron_id}")
+    return render_fragment("claim_windows.html.j2", card=card, is_whole=is_whole)
+
+
+def _neighbours(
+    state: State, served: Served, neuron_id: NeuronId
+) -> tuple[NeuronId | None, NeuronId | None]:
+    """Of the current method's units; None at an end, or where nothing is explained."""
+    with state.rows(served.source.key) as (rows, method):
+        if rows is None or method is None:
+            return None, None
+        before = rows.neighbour(method, neuron_id, forward=False)
+        return before, rows.neighbour(method, neuron_id, forward=True)
+
+
+def _lists_of(source: ViewSource, neuron_id: NeuronId) -> tuple[str, ...]:
+    if not (source.folder / FILE).exists():
+        return ()
+    with Favourites(source.folder) as favourites:
+        return favourites.lists_of(neuron_id)
