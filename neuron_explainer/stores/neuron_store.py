@@ -279,8 +279,10 @@ class NeuronStore:
         tokens = self.windows.tokens(window_id).tolist()
         if min(tokens) < 0:
             raise IndexError(f"token {min(tokens)}")
-        activations = (None if value == -np.inf else value for value in row[: len(tokens)].tolist())
-        return ActivationRecord(tuple(self.vocabulary[t] for t in tokens), tuple(activations))
+        values = row[: len(tokens)].tolist()
+        if -np.inf in values:
+            values = [None if value == -np.inf else value for value in values]
+        return ActivationRecord(tuple(map(self.vocabulary.__getitem__, tokens)), tuple(values))
 
     def _strata(self, unit: Mapping[str, NDArray[Any]]) -> tuple[Stratum, ...]:
         edges = [None, *unit["band_boundaries"].tolist(), None]

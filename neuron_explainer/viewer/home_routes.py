@@ -43,10 +43,21 @@ def make_router(state: State) -> APIRouter:
     """`/` and `/home.json`."""
     router = APIRouter()
 
+    kept: dict[tuple[str, str | None], tuple[int, Response]] = {}  # with the index's version
+
     def page(request: Request, key: str | None = None) -> Response:
-        served = state.find(key)
-        home = read_home(state, served, request.query_params.get("method"))
-        return state.show(served, "home.html.j2", "", home=home, good_score=GOOD_SCORE)
+        served, fingerprint = state.find(key), request.query_params.get("method")
+        keeper = state.keepers[served.source.key]
+        keeper.refresh()
+        asked, version = (served.source.key, fingerprint), keeper.version
+        known = kept.get(asked)
+        if known is not None and known[0] == version and keeper.is_whole:
+            return known[1]
+        home = read_home(state, served, fingerprint)  # of methods that are there alone
+        answer = state.show(served, "home.html.j2", "", home=home, good_score=GOOD_SCORE)
+        if version and home.summary is not None and keeper.is_whole:
+            kept[asked] = (version, answer)
+        return answer
 
     def as_json(request: Request, key: str | None = None) -> Response:
         served = state.find(key)
@@ -63,7 +74,8 @@ def read_home(state: State, served: Served, fingerprint: str | None = None) -> H
     with state.rows(served.source.key, fingerprint) as (rows, method):
         if rows is None or method is None:
             return Home(_facts(served, None))
-        summary = None if method.summary is None else MethodSummary.parse(method.summary)
+        written = rows.summary(method)
+        summary = None if written is None else MethodSummary.parse(written)
         best = rows.at(method, Selection(sort="score", desc=True, status="scored"), 0, N_SHOWN)
         surprising, surprise = _surprising(rows, method)
         return Home(
@@ -117,9 +129,8 @@ def _surprising(rows: UnitRows, method: Method) -> tuple[list[UnitRow], str]:
         return gained, f"highest above {method.baseline}"
     rare = Selection(sort="density", min_score=GOOD_SCORE, status="scored")
     found = rows.at(method, rare, 0, N_SHOWN)
-    return [
-        row for row in found if row.density is not None
-    ], f"rarest with a score above {GOOD_SCORE}"
+    counted = [row for row in found if row.density is not None]
+    return counted, f"rarest with a score above {GOOD_SCORE}"
 
 
 def _facts(served: Served, summary: MethodSummary | None) -> Facts:

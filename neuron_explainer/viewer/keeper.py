@@ -52,6 +52,11 @@ class IndexKeeper:
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether it holds what the results did, and there is nothing to tell about it."""
+        return self.building is None and self.problem is None
+
     def count(self, rows: UnitRows, method: Method, selection: Selection) -> int:
         """Rows of a selection; counted once for each version of the index."""
         if self.building is not None:

@@ -73,8 +73,6 @@ class Method(NamedTuple):
     label: str
     baseline: str | None
     """Label of the method that it is read beside."""
-    summary: str | None
-    """JSON of a `summaries.MethodSummary`; None: not made yet."""
 
 
 class SearchHits(NamedTuple):
@@ -112,7 +110,7 @@ class UnitRows(Closing):
     def methods(self) -> tuple[Method, ...]:
         """The current one first."""
         query = (
-            "SELECT m.number, m.fingerprint, m.label, b.label, m.summary FROM methods m "
+            "SELECT m.number, m.fingerprint, m.label, b.label FROM methods m "
             "LEFT JOIN methods b ON b.number = m.baseline ORDER BY m.place"
         )
         return tuple(Method(*row) for row in self._select(query))
@@ -126,6 +124,11 @@ class UnitRows(Closing):
         if found is None:
             raise UsageError(f"no method {fingerprint[:40]!r} here")
         return found
+
+    def summary(self, method: Method) -> str | None:
+        """JSON of a `summaries.MethodSummary`; None: it is not made yet."""
+        query = "SELECT summary FROM methods WHERE number = ?"
+        return next((text for (text,) in self._select(query, (method.number,))), None)
 
     def makers(self, column: str) -> list[str]:
         """Every `model`, `simulator` or `scorer` that rows have."""

@@ -95,8 +95,8 @@ def add_hostile_method(results: Path) -> None:
                 unit.neuron_id, TEXT, explainer=f"windows{TEXT}", model=TEXT, prompt_version=TEXT
             )
             scores = {
-                "top_and_random": Score("correlation", number / len(units), 640),
-                TOKENS[2]: Score("correlation", None, 0, reason=TEXT),
+                "top_and_random": Score("ev_correlation_score", number / len(units), 640),
+                TOKENS[2]: Score("ev_correlation_score", None, 0, reason=TEXT),
             }
             windows = file.windows(baseline, unit.neuron_id)
             file.add_explained(
