@@ -7,19 +7,17 @@ or Playwright the tests skip and say which is missing.
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import pytest
 
-try:
-    from axe_playwright_python.base import AXE_FILE_PATH
-    from playwright.sync_api import sync_playwright
-except ImportError:
-    sync_playwright = None  # type: ignore[assignment]
+from jobs.chromium import NoBrowser, open_browser
+
 if TYPE_CHECKING:
     from playwright.sync_api import (
         Browser,
@@ -30,12 +28,6 @@ if TYPE_CHECKING:
         ViewportSize,
     )
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-FLAGS = [
-    "--disable-background-networking", "--disable-component-update", "--disable-gpu",
-    "--disable-quic", "--disable-sync", "--no-first-run",
-    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
-]  # fmt: skip
 TIMEOUT_MS = 10_000
 """For what a page is waited for: many times what it takes on a slow machine."""
 RAN = "hostileTextRan"
@@ -97,16 +89,12 @@ OpenPage = Callable[..., "Page"]
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     """One a module: while it is there, no asyncio loop can be run in the thread of the tests."""
-    if sync_playwright is None:
-        pytest.skip("playwright is not installed: pip install -e .[dev]")
-    if CHROMIUM is None:
-        pytest.skip("there is no chromium on the PATH: apt-get install chromium")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=CHROMIUM, args=FLAGS, chromium_sandbox=False
-        )
+    with ExitStack() as opened:
+        try:
+            browser = opened.enter_context(open_browser())
+        except NoBrowser as missing:
+            pytest.skip(str(missing))
         yield browser
-        browser.close()
 
 
 @pytest.fixture
@@ -163,7 +151,7 @@ def origin_of(address: str) -> str:
 def axe_problems(page: Page, *, contrast_alone: bool = False) -> list[str]:
     """Serious and critical issues that axe-core finds, a line each, with where they are."""
     if not page.evaluate("typeof axe === 'object'"):
-        page.evaluate(AXE_FILE_PATH.read_text(encoding="utf-8"))
+        page.evaluate(axe_script())
     options: dict[str, Any] = {"resultTypes": ["violations"], "preload": False}
     if contrast_alone:
         options["runOnly"] = ["color-contrast"]
@@ -174,6 +162,11 @@ def axe_problems(page: Page, *, contrast_alone: bool = False) -> list[str]:
         for one in found["violations"]
         if one["impact"] in GRAVE
     ]
+
+
+def axe_script() -> str:
+    path: Path = pytest.importorskip("axe_playwright_python.base").AXE_FILE_PATH
+    return path.read_text(encoding="utf-8")
 
 
 def assert_is_for_everyone(page: Page) -> None:
