@@ -7,7 +7,7 @@
 1. Where its explainer's answer could not be read, delphi keeps UNREADABLE as the explanation; that
    is none, and is counted.
 2. The examples of a classifier (fuzzing, detection) hold `activating` (older: `ground_truth`) and
-   `prediction`, which is null or -1 where the judge failed. Its score here is the balanced
+   `prediction`, which is null, NaN or -1 where the judge failed. Its score here is the balanced
    accuracy over the examples that were judged, as delphi's own report has it.
 3. The groups of a simulation hold `ev_correlation_score`; that of all examples has the distance
    -1. delphi takes a simulation that failed for zeros, so it may be lower than it should.
@@ -16,6 +16,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -144,12 +145,12 @@ def _balanced_accuracy(
         if not isinstance(is_active, bool):
             raise ValueError(f"an example is {is_active!r:.40}, neither active nor silent")
         prediction = example.get("prediction")
-        if prediction is None or prediction == -1:
-            left_out[f"example that the judge of {scorer} failed on"] += 1
-        elif isinstance(prediction, bool | int | float):
-            right[is_active].append((prediction >= 0.5) == is_active)
-        else:
+        if prediction is not None and not isinstance(prediction, bool | int | float):
             raise ValueError(f"{prediction!r:.40} is not a prediction")
+        if prediction in (None, -1) or not -math.inf < prediction < math.inf:
+            left_out[f"example that the judge of {scorer} failed on"] += 1
+        else:
+            right[is_active].append((prediction >= 0.5) == is_active)
     if not all(right.values()):
         left_out[f"score of {scorer}, without active or without silent examples"] += 1
         return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -53,7 +54,7 @@ def test_a_text_is_read_with_the_unit_of_its_name_and_the_runs_models(folder: Pa
 def test_the_score_of_a_classifier_is_the_balanced_accuracy(folder: Path) -> None:
     examples = [
         judged(True, True), judged(True, 1), judged(True, 0.4), judged(False, False),
-        judged(False, None), judged(True, -1),
+        judged(False, None), judged(True, -1), judged(False, math.nan), judged(True, math.inf),
     ]  # fmt: skip
     write(folder / "scores" / "fuzz" / NAME, examples)
     older = [{"ground_truth": True, "prediction": 1}, {"ground_truth": False, "prediction": 1}]
@@ -63,7 +64,7 @@ def test_the_score_of_a_classifier_is_the_balanced_accuracy(folder: Path) -> Non
         ListedScore(0.5, "balanced_accuracy", "detection"),
         ListedScore((2 / 3 + 1) / 2, "balanced_accuracy", "fuzz"),
     )
-    assert left_out == {"example that the judge of fuzz failed on": 2}
+    assert left_out == {"example that the judge of fuzz failed on": 4}
 
 
 @pytest.mark.parametrize("examples", [[], [judged(True, 1)], [judged(True, 1), judged(False, -1)]])
