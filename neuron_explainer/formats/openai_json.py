@@ -19,6 +19,7 @@ from typing import Any, Generic, NamedTuple, TypeAlias, TypeVar
 import orjson
 
 from neuron_explainer.errors import RecordFormatError
+from neuron_explainer.formats.plain import why_no_json
 from neuron_explainer.records.published import TokenValue, Values
 
 T = TypeVar("T")
@@ -78,7 +79,7 @@ def read_document(document: bytes, path: object, parse: Callable[[Any, LeftOut],
     try:
         raw = _load(document.removeprefix(_BYTE_ORDER_MARK))
     except (ValueError, RecursionError) as error:
-        raise RecordFormatError(path, f"no JSON ({error})") from error
+        raise RecordFormatError(path, why_no_json(error)) from error
     try:
         value = parse(raw, left_out)
     except Damaged as error:

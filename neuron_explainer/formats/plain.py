@@ -15,6 +15,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, fields, is_dataclass
 from enum import StrEnum
@@ -54,13 +55,21 @@ def parse_object(document: bytes) -> dict[str, Any]:
     """A JSON object; ValueError for whatever is none."""
     try:
         parsed = json.loads(document, parse_constant=_refuse_constant)
-    except RecursionError as error:
-        raise ValueError("no JSON (too deep)") from error
-    except ValueError as error:
-        raise ValueError(f"no JSON ({error})") from error
+    except (ValueError, RecursionError) as error:
+        raise ValueError(why_no_json(error)) from error
     if not isinstance(parsed, dict):
         raise ValueError(f"{_describe(parsed)}, not an object")
     return parsed
+
+
+def why_no_json(error: Exception) -> str:
+    """In a line, what `json.loads` found."""
+    if isinstance(error, RecursionError):
+        return "no JSON (too deep)"
+    text = next(iter(str(error).splitlines()), type(error).__name__)
+    if "set_int_max_str_digits" in text:
+        return f"no JSON (a number of more than {sys.get_int_max_str_digits():,} digits)"
+    return f"no JSON ({text})"
 
 
 def from_plain(kind: type[T], raw: Any, name: str) -> T:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from neuron_explainer.errors import RecordFormatError
+from neuron_explainer.formats.plain import why_no_json
 from neuron_explainer.records.neuron import ActivationRecord
 
 
@@ -33,8 +34,8 @@ def read_puzzles(path: Path) -> tuple[Puzzle, ...]:
     """In the file's order; RecordFormatError when it is no such file."""
     try:
         raw = json.loads(path.read_text("utf-8"))
-    except ValueError as error:
-        raise RecordFormatError(path, f"no JSON ({error})") from error
+    except (ValueError, RecursionError) as error:
+        raise RecordFormatError(path, why_no_json(error)) from error
     if not isinstance(raw, dict) or not raw:
         raise RecordFormatError(path, "no object of puzzles by name")
     puzzles = []

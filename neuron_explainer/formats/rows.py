@@ -2,7 +2,7 @@
 
 Each reader streams rows (a JSON document is read whole) and raises RecordFormatError, which names
 the file and the line, for whatever is wrong with it. Text must be UTF-8, with or without a byte
-order mark; lines end in \\n or \\r\\n.
+order mark; lines end in \\n or \\r\\n. No object of JSON has a field twice.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import csv
 import gzip
 import json
+import sys
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -21,6 +22,7 @@ import pyarrow
 import pyarrow.parquet
 
 from neuron_explainer.errors import RecordFormatError
+from neuron_explainer.formats.plain import why_no_json
 
 RANKED = ("layer", "neuron", "explanation", "score")
 """What the lists of a JSON object by rank hold, in this order; the score may be missing."""
@@ -28,6 +30,10 @@ SEARCHED = frozenset(("words", "left_out"))
 """What a search prints beside its explanations."""
 _BOM = b"\xef\xbb\xbf"
 _ROWS_PER_BATCH = 4096
+_SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
+
+# A cell may be as long as a line of JSON.
+csv.field_size_limit(sys.maxsize)
 
 
 class Row(NamedTuple):
@@ -62,6 +68,11 @@ def has_columns(path: Path) -> bool:
     return known_ending(path) in (".csv", ".tsv", ".parquet")
 
 
+def has_header(path: Path) -> bool:
+    """Whether the first line of such a file names its columns."""
+    return known_ending(path) in (".csv", ".tsv")
+
+
 def read_json(path: Path) -> Any:
     """A whole JSON document."""
     with readable(path):
@@ -74,9 +85,11 @@ def readable(path: Path) -> Iterator[None]:
     """Turns what the system, or a damaged compressed file, raises into a RecordFormatError."""
     try:
         yield
+    except FileNotFoundError as error:
+        raise RecordFormatError(path, "there is no such file or folder") from error
     except (OSError, EOFError, zlib.error) as error:
-        reason = getattr(error, "strerror", None) or first_line(error)
-        raise RecordFormatError(path, f"cannot be read ({reason}); is the file whole?") from error
+        reason = getattr(error, "strerror", None) or f"{first_line(error)}; is the file whole?"
+        raise RecordFormatError(path, f"cannot be read: {reason}") from error
 
 
 def first_line(error: Exception) -> str:
@@ -93,6 +106,7 @@ def _read_csv(path: Path, delimiter: str = ",") -> Iterator[Row]:
     if header is None:
         raise RecordFormatError(path, "it is empty; the first line should name the columns")
     header = [name.strip() for name in header]
+    _require_separated(header, delimiter, path)
     repeated = [name for name, n in Counter(header).items() if n > 1 and name]
     if repeated:
         raise RecordFormatError(path, f"line 1: the column {repeated[0]!r} is there twice")
@@ -111,12 +125,26 @@ def _read_tsv(path: Path) -> Iterator[Row]:
     yield from _read_csv(path, "\t")
 
 
+def _require_separated(header: list[str], delimiter: str, path: Path) -> None:
+    """Whether the columns of a file with one are not separated by something else."""
+    found = next((sign for sign in _SEPARATORS if sign in header[0]), None) if header else None
+    if len(header) == 1 and found is not None:
+        way_out = "call the file .tsv" if found == "\t" else "write commas, or tabs in a .tsv"
+        raise RecordFormatError(
+            path,
+            f"line 1: {_SEPARATORS[found]} separate the columns, not {_SEPARATORS[delimiter]}; "
+            f"{way_out}",
+        )
+
+
 def _next_record(records: Any, path: Path) -> list[str] | None:
     """None at the end."""
     try:
         record: list[str] | None = next(records, None)
     except csv.Error as error:
         reason = f"{error}; is a quote missing before it?"
+        if "new-line character" in str(error):
+            reason = "\\r alone ends no line; save the file with line ends of \\n or \\r\\n"
         raise RecordFormatError(path, f"line {records.line_num}: {reason}") from error
     return record
 
@@ -188,9 +216,18 @@ def _object(parsed: Any, path: Path, where: str) -> Mapping[str, Any]:
 
 def _parse(text: str, path: Path, where: str) -> Any:
     try:
-        return json.loads(text)
+        return json.loads(text, object_pairs_hook=_as_object)
     except (ValueError, RecursionError) as error:
-        raise RecordFormatError(path, f"{where}no JSON ({first_line(error)})") from error
+        raise RecordFormatError(path, f"{where}{why_no_json(error)}") from error
+
+
+def _as_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """ValueError for a name that is there twice: one of the values would be lost."""
+    fields = dict(pairs)
+    if len(fields) < len(pairs):
+        name = next(name for name, n in Counter(name for name, _ in pairs).items() if n > 1)
+        raise ValueError(f"the field {name!r:.40} is there twice")
+    return fields
 
 
 # parquet

@@ -13,6 +13,7 @@ import csv
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,8 @@ import pandas as pd
 
 from neuron_explainer.errors import RecordFormatError, UsageError
 from neuron_explainer.formats.listed_rows import COLUMNS, read_claim, to_row
-from neuron_explainer.formats.rows import Row, has_columns, known_ending, read_rows
+from neuron_explainer.formats.plain import why_no_json
+from neuron_explainer.formats.rows import Row, has_columns, has_header, known_ending, read_rows
 from neuron_explainer.formats.spellings import (
     PLAIN_SCORES,
     Columns,
@@ -69,7 +71,7 @@ class TableReader:
             columns = self._find_columns(tuple(row.fields))
             for name in columns.unread:
                 if row.fields[name] not in (None, ""):
-                    self._left_out[f"column {name!r}"] += 1
+                    self._left_out[f"column {name!r}" if name else "column without a name"] += 1
             found = (self._read_text(row.fields, columns, text) for text in columns.texts)
             return [explanation for explanation in found if explanation is not None]
         except ValueError as error:
@@ -78,17 +80,18 @@ class TableReader:
     def _find_columns(self, names: tuple[str, ...]) -> Columns:
         columns = self._columns.get(names)
         if columns is None:
-            columns = find_columns(names, with_styles=has_columns(self._path))
+            try:
+                columns = find_columns(names, with_styles=has_columns(self._path))
+            except ValueError as error:
+                hint = "; does line 1 name the columns?" if has_header(self._path) else ""
+                raise ValueError(f"{error}{hint}") from error
             self._columns[names] = columns
         return columns
 
     def _read_text(
         self, fields: Mapping[str, Any], columns: Columns, column: TextColumn
     ) -> ListedExplanation | None:
-        def said(role: Role) -> Any:
-            name = columns.by_role.get(role)
-            return None if name is None else fields[name]
-
+        said = partial(_said, fields, columns)
         text = read_claim(fields[column.name], self._left_out)
         place, unit = parse_place(said(Role.LAYER)), parse_unit(said(Role.UNIT))
         if unit is not None and unit[0] is not None:
@@ -120,16 +123,22 @@ class TableReader:
     def _read_scores(
         self, fields: Mapping[str, Any], columns: Columns, column: TextColumn
     ) -> Iterator[ListedScore]:
-        by_role = columns.by_role
-        scorer = parse_text(fields.get(by_role.get(Role.SCORER, "")), "scorer")
-        said_kind = parse_text(fields.get(by_role.get(Role.SCORE_KIND, "")), "score kind")
+        said = partial(_said, fields, columns)
+        scorer = parse_text(said(Role.SCORER), "scorer")
+        said_kind = parse_text(said(Role.SCORE_KIND), "score kind")
         named = [*column.scores]
-        if (name := by_role.get(Role.SCORE)) is not None:
+        if (name := columns.by_role.get(Role.SCORE)) is not None:
             named.append((name, said_kind or name))
         for name, kind in named:
             if (value := parse_score(fields[name], self._left_out)) is not None:
                 yield ListedScore(value, None if spell(kind) in PLAIN_SCORES else kind, scorer)
-        yield from _parse_other_scores(fields.get(by_role.get(Role.OTHER_SCORES, "")))
+        yield from _parse_other_scores(said(Role.OTHER_SCORES))
+
+
+def _said(fields: Mapping[str, Any], columns: Columns, role: Role) -> Any:
+    """None when there is no column for it."""
+    name = columns.by_role.get(role)
+    return None if name is None else fields[name]
 
 
 def _read_site(fields: Mapping[str, Any], columns: Columns) -> str | None:
@@ -151,8 +160,8 @@ def _parse_other_scores(value: Any) -> Iterator[ListedScore]:
         return
     try:
         parsed = json.loads(text)
-    except RecursionError as error:
-        raise ValueError("other scores are too deep") from error
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"other scores are {why_no_json(error)}") from error
     for entry in parsed if isinstance(parsed, list) else [parsed]:
         match entry:
             case [int() | float() as score, str() | None as kind, str() | None as scorer]:

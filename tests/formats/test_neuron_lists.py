@@ -62,5 +62,5 @@ def test_what_is_no_list_is_refused_with_the_line(
 
 def test_a_file_that_is_not_there_is_refused(tmp_path: Path) -> None:
     for name in ("a.txt", "a.csv", "a.parquet"):
-        with pytest.raises(RecordFormatError, match="cannot be read"):
+        with pytest.raises(RecordFormatError, match="there is no such file or folder"):
             read_neuron_list(tmp_path / name)
