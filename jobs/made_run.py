@@ -36,8 +36,9 @@ N_CTX, N_TOP, N_BANDS, N_A_BAND, N_RANDOM, N_SCORED = 64, 20, 5, 10, 32, 10
 N_WINDOWS, N_MEANS = 4000, 1600
 N_BLOBS = 64
 """Different sets of simulated windows; units take them in turn."""
-SCORES = {"top_and_random": "ev_correlation_score", "random_only": "ev_correlation_score",
-          "top_only": "ev_correlation_score", "explained_variance": "explained_variance",
+SCORES = {"top_and_random": "ev_correlation_score", "full_distribution": "ev_correlation_score",
+          "random_only": "ev_correlation_score", "top_only": "ev_correlation_score",
+          "by_chance": "ev_correlation_score", "explained_variance": "explained_variance",
           "absolute_dev_explained_score": "absolute_dev_explained_score"}  # fmt: skip
 NO_EXPLANATION, NO_SCORE = 0.02, 0.03
 """Shares of the units."""

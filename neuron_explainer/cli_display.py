@@ -16,7 +16,7 @@ from rich.text import Text
 from neuron_explainer.pipeline.summary import QUANTILES, RunSummary, ScoreSummary
 from neuron_explainer.records.neuron import ActivationRecord, NeuronRecord
 from neuron_explainer.records.patterns import Pattern
-from neuron_explainer.records.score import RANDOM_ONLY, Score, ScoredWindow
+from neuron_explainer.records.score import FULL_DISTRIBUTION, RANDOM_ONLY, Score, ScoredWindow
 from neuron_explainer.records.unit_result import UnitResult
 from neuron_explainer.viewer.display import printable, rarity
 from neuron_explainer.viewer.report_data import label_of
@@ -176,7 +176,15 @@ def print_summary(console: Console, summary: RunSummary) -> None:
         collapse_padding=True,
     )
     levels = QUANTILES if console.width >= WIDE else ()
-    names = ("layer", "scored", "mean", *(f"{level:.0%}" for level in levels), "> 0.5", "random")
+    names = (
+        "layer",
+        "scored",
+        "mean",
+        *(f"{level:.0%}" for level in levels),
+        "> 0.5",
+        "full",
+        "random",
+    )
     for name in names:
         table.add_column(name, justify="right", no_wrap=True)
     for layer, row in summary.by_layer.items():
@@ -196,12 +204,12 @@ def _summary_cells(row: ScoreSummary, levels: Sequence[float]) -> list[str]:
     quantiles = [None if row.quantiles is None else row.quantiles[str(level)] for level in levels]
     numbers = ["–" if x is None else f"{x:.2f}" for x in (row.mean, *quantiles)]
     above = "–" if row.share_above_half is None else f"{row.share_above_half:.1%}"
-    random_only = row.mean_by_name.get(RANDOM_ONLY)
+    others = (row.mean_by_name.get(name) for name in (FULL_DISTRIBUTION, RANDOM_ONLY))
     return [
         f"{row.n_scored:,}",
         *numbers,
         above,
-        "–" if random_only is None else f"{random_only:.2f}",
+        *("–" if mean is None else f"{mean:.2f}" for mean in others),
     ]
 
 

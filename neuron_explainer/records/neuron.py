@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from dataclasses import dataclass
+from operator import index
+from typing import SupportsFloat, SupportsIndex
 
 from neuron_explainer.errors import UsageError
 
@@ -28,6 +31,11 @@ class NeuronId:
         if match is None:
             raise UsageError(f"{text!r} is not a neuron; write LAYER:NEURON, such as 2:417")
         return cls(int(match[1]), int(match[2]))
+
+    @classmethod
+    def of(cls, layer_index: object, neuron_index: object) -> NeuronId:
+        """Of whole numbers of any kind, numpy's and 9.0 too; UsageError for anything else."""
+        return cls(_whole(layer_index), _whole(neuron_index))
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,8 +108,26 @@ class NeuronRecord:
         return self.top[0].max_activation
 
     @property
+    def n_windows_beside_top(self) -> int | None:
+        """Windows of the record text that are not among the top ones; None: not said."""
+        populations = [stratum.population for stratum in self.strata]
+        known = [n for n in populations if n is not None]
+        return sum(known) if known and len(known) == len(populations) else None
+
+    @property
     def is_dead(self) -> bool:
         """Whether there are windows and the unit is positive in none of them."""
         in_strata = (window for stratum in self.strata for window in stratum.records)
         windows = [*self.top, *in_strata, *self.random]
         return bool(windows) and all(window.max_activation <= 0 for window in windows)
+
+
+def _whole(number: object) -> int:
+    with suppress(TypeError):  # an array, which has one only if it has one element
+        if isinstance(number, SupportsIndex):
+            return index(number)
+        if isinstance(number, SupportsFloat) and float(number).is_integer():
+            return int(number)  # type: ignore[call-overload, no-any-return]
+    raise UsageError(
+        f"{number!r:.80} numbers no layer and no neuron; give whole numbers, both from 0"
+    )

@@ -7,6 +7,7 @@ an aggregate takes the tokens of all windows as one list, it is not a mean of sc
     rsquared_score                  1 − mean((r − p)²) / mean(r²), as published: not Var(r)
     absolute_dev_explained_score    1 − mean(|r − p|) / mean(|r|)
     explained_variance              1 − mean((r − p)²) / Var(r), the paper's formula
+    weighted ev_correlation_score   ρ where each token counts as often as its weight says
 
 A metric that is undefined has a reason in place of a value, never NaN or infinity.
 """
@@ -105,6 +106,21 @@ def measure(metric: Metric, real: Activations, simulated: Activations) -> Measur
     if not math.isfinite(value):
         return Measurement(None, Undefined.OUT_OF_RANGE, n_tokens)
     return Measurement(value, None, n_tokens)
+
+
+def measure_weighted(
+    real: Activations, simulated: Activations, weights: Activations
+) -> Measurement:
+    """ρ with weights, all above 0, of the same shape; undefined where the plain ρ is."""
+    plain = measure(Metric.EV_CORRELATION, real, simulated)
+    if plain.value is None:
+        return plain
+    w = _flatten(weights).values  # (n,)
+    w = w / w.sum()
+    r, p = (measure_spread(_flatten(a).values).deviations for a in (real, simulated))
+    r, p = r - w @ r, p - w @ p
+    rho = float((w * r) @ p) / math.sqrt(float((w * r) @ r) * float((w * p) @ p))
+    return Measurement(max(-1.0, min(1.0, rho)), None, plain.n_tokens)
 
 
 class _Pair(NamedTuple):

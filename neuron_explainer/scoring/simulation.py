@@ -4,7 +4,12 @@ Bills et al. 2023, `scoring.py`:
 1. Simulate the windows of the `valid` split, five top and five random ones.
 2. ρ over all their tokens is the score (top-and-random); the top and the random windows alone
    give two more, and each window one of its own.
-3. Fit a map from simulated to real activations on the `calibration` split, by default a line (the
+3. Weighted back to the record text, the same windows give the full-distribution ρ: the top ones
+   stand together for the top windows on record, the random ones for all others, which a band of
+   the maximum counted. Top and random alone are nearly blind to an explanation that is too broad
+   (NeuronEval, ICML 2025).
+4. With each simulation turned round within its window, ρ is what chance gives.
+5. Fit a map from simulated to real activations on the `calibration` split, by default a line (the
    paper fits it on the scored windows themselves, which flatters); the errors left give the other
    two scores.
 """
@@ -24,7 +29,9 @@ from neuron_explainer.records.neuron import DEAD_UNIT, ActivationRecord, NeuronR
 from neuron_explainer.records.scale import CalibrationKind, raw_unit
 from neuron_explainer.records.score import (
     ABSOLUTE_DEV_EXPLAINED,
+    BY_CHANCE,
     EXPLAINED_VARIANCE,
+    FULL_DISTRIBUTION,
     RANDOM_ONLY,
     TOP_AND_RANDOM,
     TOP_ONLY,
@@ -34,20 +41,29 @@ from neuron_explainer.records.score import (
 )
 from neuron_explainer.records.simulation import SequenceSimulation
 from neuron_explainer.records.splits import Split, SplitRecords, split_records
-from neuron_explainer.scoring.metrics import Metric, measure
-from neuron_explainer.scoring.uncertainty import WindowPair, bootstrap_interval
+from neuron_explainer.scoring.metrics import Metric, measure, measure_weighted
+from neuron_explainer.scoring.uncertainty import (
+    WindowPair,
+    bootstrap_interval,
+    central_range,
+    null_correlations,
+)
 from neuron_explainer.simulators.base import Simulator
 from neuron_explainer.simulators.calibration import Calibration, fit_calibration
 
 METRIC_BY_NAME: Mapping[str, Metric] = {
     TOP_AND_RANDOM: Metric.EV_CORRELATION,
+    FULL_DISTRIBUTION: Metric.EV_CORRELATION,
     RANDOM_ONLY: Metric.EV_CORRELATION,
     TOP_ONLY: Metric.EV_CORRELATION,
+    BY_CHANCE: Metric.EV_CORRELATION,
     EXPLAINED_VARIANCE: Metric.EXPLAINED_VARIANCE,
     ABSOLUTE_DEV_EXPLAINED: Metric.ABSOLUTE_DEV_EXPLAINED,
 }
 """The scores of every `ScoredSimulation` made here; the last two are after calibration."""
 CALIBRATED_METRICS = (Metric.EXPLAINED_VARIANCE, Metric.ABSOLUTE_DEV_EXPLAINED)
+NO_POPULATIONS = "populations not on record"
+"""How many windows the unit has beside the top ones; published records do not say."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +129,7 @@ class SimulationScorer:
                 calibration=simulated[: 2 * n],
                 top=simulated[2 * n : 3 * n],
                 random=simulated[3 * n :],
-                max_activation=record.max_activation,
+                record=record,
                 seeds=(self.seed, record.neuron_id.layer_index, record.neuron_id.neuron_index),
             ),
             windows=tuple(
@@ -142,24 +158,64 @@ class SimulationScorer:
         calibration: Sequence[_Window],
         top: Sequence[_Window],
         random: Sequence[_Window],
-        max_activation: float,
+        record: NeuronRecord,
         seeds: tuple[int, int, int],
     ) -> dict[str, Score]:
-        strata = {TOP_AND_RANDOM: (top, random), RANDOM_ONLY: (random,), TOP_ONLY: (top,)}
+        valid = [*top, *random]
+        headline = self._correlation((top, random), seeds)
         return {
-            **{name: self._correlation(strata[name], seeds) for name in strata},
-            **self._calibrated_scores(calibration, [*top, *random], max_activation),
+            TOP_AND_RANDOM: headline,
+            FULL_DISTRIBUTION: self._full_distribution(headline, (top, random), record, seeds),
+            RANDOM_ONLY: self._correlation((random,), seeds),
+            TOP_ONLY: self._correlation((top,), seeds),
+            BY_CHANCE: _by_chance(headline, valid, seeds),
+            **self._calibrated_scores(calibration, valid, record.max_activation),
         }
 
     def _correlation(
         self, strata: Sequence[Sequence[_Window]], seeds: tuple[int, int, int]
     ) -> Score:
         score = self._measure(Metric.EV_CORRELATION, [w for stratum in strata for w in stratum])
+        return self._with_interval(score, strata, seeds)
+
+    def _full_distribution(
+        self,
+        headline: Score,
+        strata: Sequence[Sequence[_Window]],
+        record: NeuronRecord,
+        seeds: tuple[int, int, int],
+    ) -> Score:
+        """strata: top and random; headline: ρ of the same windows without weights."""
+        n_others = record.n_windows_beside_top
+        if headline.value is None:
+            return headline
+        if not n_others:
+            return _without_value(Metric.EV_CORRELATION, NO_POPULATIONS)
+        populations = (len(record.top), n_others)
+        weights = [n / len(stratum) for n, stratum in zip(populations, strata, strict=True)]
+        real, simulated = _concatenate([window for stratum in strata for window in stratum])
+        n_tokens_of = [sum(len(window.pair.real) for window in stratum) for stratum in strata]
+        value, undefined, n_tokens = measure_weighted(
+            real, simulated, np.repeat(weights, n_tokens_of)
+        )
+        reason = undefined and undefined.value
+        score = Score(Metric.EV_CORRELATION.value, value, n_tokens, reason=reason)
+        return self._with_interval(score, strata, seeds, weights)
+
+    def _with_interval(
+        self,
+        score: Score,
+        strata: Sequence[Sequence[_Window]],
+        seeds: tuple[int, int, int],
+        weights: Sequence[float] | None = None,
+    ) -> Score:
+        """weights: of a window of each stratum; None: all count once."""
         if score.value is None:
             return score
         interval = bootstrap_interval(
             [[window.pair for window in stratum] for stratum in strata],
             np.random.default_rng(seeds),
+            weights=weights,
             n_resamples=self.n_resamples,
         )
         if interval is None:
@@ -255,6 +311,15 @@ def _pair(record: ActivationRecord, simulation: SequenceSimulation) -> _Window:
         real, simulated = tuple(real[i] for i in kept), tuple(simulated[i] for i in kept)
     pair = WindowPair(np.array(real, dtype=np.float64), np.array(simulated, dtype=np.float64))
     return _Window(record, simulation, pair)
+
+
+def _by_chance(headline: Score, windows: Sequence[_Window], seeds: tuple[int, int, int]) -> Score:
+    """Mean and 95 % range; undefined, with the same reason, where the headline is."""
+    if headline.value is None:
+        return headline
+    null = null_correlations([window.pair for window in windows], np.random.default_rng(seeds))
+    low, high = central_range(null)
+    return replace(headline, value=float(null.mean()), low=low, high=high)
 
 
 def _concatenate(windows: Sequence[_Window]) -> WindowPair:

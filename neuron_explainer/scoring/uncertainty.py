@@ -43,25 +43,34 @@ def bootstrap_interval(
     strata: Sequence[Stratum],
     rng: np.random.Generator,
     *,
+    weights: Sequence[float] | None = None,
     n_resamples: int = 200,
     level: float = 0.95,
     max_undefined_share: float = 0.2,
 ) -> Interval | None:
     """Percentile interval of the correlation over all windows of all strata.
 
+    weights: one a stratum, how often each of its windows counts; None: once.
     A resample with no variation has no correlation and is left out. There is no interval when more
     than `max_undefined_share` of them are: at five windows, when one alone varies (0.8⁵ = 33 % miss
     it) but not when two do (0.6⁵ = 8 %). Nor is there one when a stratum has a single window.
     """
     if n_resamples < 1 or min(map(len, strata), default=0) < 2:
         return None
-    counts = draw_resamples([len(stratum) for stratum in strata], n_resamples, rng)
-    resampled = resampled_correlations([pair for stratum in strata for pair in stratum], counts)
+    sizes = [len(stratum) for stratum in strata]
+    counts = draw_resamples(sizes, n_resamples, rng)
+    weighted = counts * np.repeat([1.0] * len(sizes) if weights is None else weights, sizes)
+    resampled = resampled_correlations([pair for stratum in strata for pair in stratum], weighted)
     if len(resampled) < (1 - max_undefined_share) * n_resamples:
         return None
-    ranks = np.array([(1 - level) / 2, (1 + level) / 2]) * (len(resampled) - 1)
+    return central_range(resampled, level)
+
+
+def central_range(values: FloatArray, level: float = 0.95) -> Interval:
+    """values: (n,), n ≥ 1. Between which two percentiles that share of the values lies."""
+    ranks = np.array([(1 - level) / 2, (1 + level) / 2]) * (len(values) - 1)
     # What np.quantile does, in a tenth of its time.
-    low, high = np.interp(ranks, np.arange(len(resampled)), np.sort(resampled)).tolist()
+    low, high = np.interp(ranks, np.arange(len(values)), np.sort(values)).tolist()
     return Interval(low, high)
 
 
@@ -77,11 +86,11 @@ def draw_resamples(
 
 
 def resampled_correlations(
-    windows: Sequence[WindowPair], counts: npt.NDArray[np.int64]
+    windows: Sequence[WindowPair], counts: npt.NDArray[np.int64] | FloatArray
 ) -> FloatArray:
     """(defined,): ρ of each row of `counts` (resample, window) where it is defined, in order."""
     n, r, p, rr, pp, rp = (counts @ _window_sums(windows)).T  # each (resample,)
-    n = np.maximum(n, 1)  # a resample without a token is undefined below
+    n = np.where(n == 0, 1, n)  # a resample without a token is undefined below
     rr_centred, pp_centred = rr - r * r / n, pp - p * p / n
     defined = (rr_centred > CONSTANT_RESAMPLE * rr) & (pp_centred > CONSTANT_RESAMPLE * pp)
     covariance = (rp - r * p / n)[defined]
@@ -101,17 +110,21 @@ def null_correlations(
     scale = np.sqrt((pooled.real @ pooled.real) * (pooled.simulated @ pooled.simulated))
     if scale == 0:
         return np.empty(0)
-    products, start = np.zeros(n_shifts), 0
-    for T in (len(window.real) for window in windows):
-        r, p = pooled.real[start : start + T], pooled.simulated[start : start + T]
-        start += T
-        if T > 1:
-            shifts = rng.integers(1, T, size=(n_shifts, 1))
-            products += p[(np.arange(T) + shifts) % T] @ r  # (n_shifts, T) @ (T,)
-        else:
-            products += p @ r
+    lengths = np.array([len(window.real) for window in windows])
+    length_of, products = np.repeat(lengths, lengths), np.zeros(n_shifts)
+    for T in np.unique(lengths[lengths > 0]).tolist():
+        r, p = (values[length_of == T].reshape(-1, T) for values in pooled)  # (window, T)
+        turned = _turned_products(r, p)
+        shifts = rng.integers(min(1, T - 1), T, size=(n_shifts, len(r)))
+        products += turned[np.arange(len(r)), shifts].sum(axis=1)
     rho: FloatArray = products / scale
     return rho
+
+
+def _turned_products(r: FloatArray, p: FloatArray) -> FloatArray:
+    """r, p: (window, T) -> (window, T): Σ r·p with p turned round by 0, 1, … T − 1 tokens."""
+    turned: FloatArray = np.fft.irfft(np.fft.rfft(p) * np.fft.rfft(r).conj(), r.shape[1])
+    return turned
 
 
 def _draw_stratum(size: int, n_resamples: int, rng: np.random.Generator) -> npt.NDArray[np.int64]:

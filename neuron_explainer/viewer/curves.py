@@ -1,4 +1,4 @@
-"""Mean scores by layer as lines: the headline, random-only, the baseline."""
+"""Mean scores by layer as lines: the headline, the other ways to score, the baseline."""
 
 from __future__ import annotations
 
@@ -45,6 +45,7 @@ def draw_curves(summary: MethodSummary, baseline: str | None) -> Curves | None:
     """A layer without a value has no point; None where there are fewer than two layers."""
     kinds: tuple[tuple[str, str, Callable[[LayerSummary], float | None]], ...] = (
         ("top-and-random score", "headline", lambda layer: layer.distribution.mean),
+        ("full-distribution score", "full", lambda layer: layer.full_mean),
         ("random-only score", "random", lambda layer: layer.random_mean),
         (baseline or "baseline", "baseline", lambda layer: layer.baseline_mean),
     )

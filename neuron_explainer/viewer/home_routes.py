@@ -105,6 +105,7 @@ def home_json(home: Home) -> dict[str, Any]:
             {
                 "layer": layer.layer_index,
                 "n_neurons": layer.n_neurons,
+                "full_mean": layer.full_mean,
                 "random_mean": layer.random_mean,
                 "baseline_mean": layer.baseline_mean,
                 **_plain(asdict(layer.distribution)),

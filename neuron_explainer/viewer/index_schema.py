@@ -10,7 +10,7 @@
 from the results.
 """
 
-VERSION = "1"
+VERSION = "2"
 COLUMNS = {
     "score": "score",
     "random": "random_only",
@@ -48,6 +48,7 @@ CREATE TABLE explanations (
     score REAL,
     low REAL,
     high REAL,
+    full_distribution REAL,
     random_only REAL,
     explained_variance REAL,
     baseline REAL,

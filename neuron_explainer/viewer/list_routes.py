@@ -31,9 +31,9 @@ MOST_A_PAGE = 500
 MOST_FOUND = 1000
 """So far a search may be paged through."""
 CSV_COLUMNS = (
-    "layer", "neuron", "explanation", "score", "low", "high", "random_only",
-    "explained_variance", "baseline", "gain", "density", "explainer", "model", "simulator",
-    "scorer", "reason",
+    "layer", "neuron", "explanation", "score", "low", "high", "full_distribution",
+    "random_only", "explained_variance", "baseline", "gain", "density", "explainer", "model",
+    "simulator", "scorer", "reason",
 )  # fmt: skip
 
 
@@ -200,8 +200,8 @@ def row_columns(row: UnitRow) -> tuple[object, ...]:
     """In the order of `CSV_COLUMNS`."""
     return (
         row.neuron_id.layer_index, row.neuron_id.neuron_index, row.text, row.score, row.low,
-        row.high, row.random_only, row.explained_variance, row.baseline, row.gain, row.density,
-        row.explainer, row.model, row.simulator, row.scorer, row.reason,
+        row.high, row.full_distribution, row.random_only, row.explained_variance, row.baseline,
+        row.gain, row.density, row.explainer, row.model, row.simulator, row.scorer, row.reason,
     )  # fmt: skip
 
 

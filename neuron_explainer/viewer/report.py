@@ -19,7 +19,7 @@ from typing import NamedTuple
 from jinja2 import Template
 from markupsafe import Markup
 
-from neuron_explainer.records.score import GOOD_SCORE, RANDOM_ONLY, TOP_AND_RANDOM, Score
+from neuron_explainer.records.score import BY_CHANCE, GOOD_SCORE, RANDOM_ONLY, TOP_AND_RANDOM, Score
 from neuron_explainer.stores.atomic import write_text
 from neuron_explainer.viewer import display
 from neuron_explainer.viewer.distributions import (
@@ -221,8 +221,20 @@ def make_card(neuron: ReportNeuron) -> Card:
         measure_predictions(neuron.simulated_scale, neuron.windows, neuron.max_activation),
         open=[(i, window) for i, window in numbered if i in first.values()],
         folded=[(i, window) for i, window in numbered if i not in first.values()],
-        parts=[(label_of(name), s) for name, s in neuron.scores.items() if name != TOP_AND_RANDOM],
+        parts=[
+            (_part_label(name, score), score)
+            for name, score in neuron.scores.items()
+            if name != TOP_AND_RANDOM
+        ],
     )
+
+
+def _part_label(name: str, score: Score) -> str:
+    """Chance is a range rather than a value: `by chance, 95 % in −0.02 to 0.21, mean`"""
+    if name != BY_CHANCE or score.low is None or score.high is None:
+        return label_of(name)
+    low, high = (display.number(end) for end in (score.low, score.high))
+    return f"{label_of(name)}, 95 % in {low} to {high}, mean"
 
 
 def _static(name: str) -> str:

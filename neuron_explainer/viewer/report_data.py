@@ -12,7 +12,9 @@ from neuron_explainer.records.patterns import Pattern
 from neuron_explainer.records.scale import ActivationScale
 from neuron_explainer.records.score import (
     ABSOLUTE_DEV_EXPLAINED,
+    BY_CHANCE,
     EXPLAINED_VARIANCE,
+    FULL_DISTRIBUTION,
     RANDOM_ONLY,
     TOP_AND_RANDOM,
     TOP_ONLY,
@@ -24,8 +26,10 @@ from neuron_explainer.stores.makers import Makers
 
 SCORE_LABELS: Mapping[str, str] = {
     TOP_AND_RANDOM: "top-and-random",
+    FULL_DISTRIBUTION: "full-distribution",
     RANDOM_ONLY: "random-only",
     TOP_ONLY: "top-only",
+    BY_CHANCE: "by chance",
     EXPLAINED_VARIANCE: "explained variance",
     ABSOLUTE_DEV_EXPLAINED: "absolute deviation explained",
 }

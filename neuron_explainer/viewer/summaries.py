@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from neuron_explainer.records.cost import UnitCost
 from neuron_explainer.records.score import (
     EXPLAINED_VARIANCE,
+    FULL_DISTRIBUTION,
     RANDOM_ONLY,
     TOP_AND_RANDOM,
     reason_kind,
@@ -29,7 +30,7 @@ from neuron_explainer.viewer.distributions import (
 from neuron_explainer.viewer.report_data import SCORE_LABELS
 from neuron_explainer.viewer.unit_index import UnitIndex
 
-SCORES = "score, random_only, explained_variance, baseline"
+SCORES = "score, full_distribution, random_only, explained_variance, baseline"
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +40,8 @@ class LayerSummary:
     layer_index: int
     distribution: Distribution
     n_neurons: int
+    full_mean: float | None
+    """Mean full-distribution score."""
     random_mean: float | None
     """Mean random-only score."""
     baseline_mean: float | None
@@ -97,12 +100,17 @@ def summarize(
 ) -> MethodSummary:
     """Reads every row of the method once; what is kept of it is a few numbers each."""
     query = f"SELECT layer_index, {SCORES} FROM explanations WHERE method = ?"
-    rows = np.array(index.select(query, (method,)), dtype=np.float64)  # (unit, 5), None is NaN
-    table = rows.reshape(-1, 5)
-    score, random_only, variance, baseline = (_values(column) for column in table.T[1:])
+    rows = np.array(index.select(query, (method,)), dtype=np.float64)  # (unit, 6), None is NaN
+    table = rows.reshape(-1, 6)
+    score, full, random_only, variance, baseline = (_values(column) for column in table.T[1:])
     axis = Axis.covering(score)
-    metric_axis = Axis.covering([*score, *random_only, *variance, *baseline])
-    named = ((TOP_AND_RANDOM, score), (RANDOM_ONLY, random_only), (EXPLAINED_VARIANCE, variance))
+    metric_axis = Axis.covering([*score, *full, *random_only, *variance, *baseline])
+    named = (
+        (TOP_AND_RANDOM, score),
+        (FULL_DISTRIBUTION, full),
+        (RANDOM_ONLY, random_only),
+        (EXPLAINED_VARIANCE, variance),
+    )
     label = baseline_label or "baseline"
     return MethodSummary(
         n_units=len(table),
@@ -119,7 +127,7 @@ def summarize(
             if values or name == TOP_AND_RANDOM
         ),
         baselines=(describe(label, baseline, metric_axis),) if baseline else (),
-        density=pair_density(_pairs(table[:, 1], table[:, 2])),
+        density=pair_density(_pairs(table[:, 1], table[:, 3])),
         unscored=_reasons(index, method),
         makers=_makers(index, method),
         cost=cost,
@@ -127,12 +135,13 @@ def summarize(
 
 
 def _summarize_layer(layer: int, rows: NDArray[np.float64], axis: Axis) -> LayerSummary:
-    """rows: (unit, 5)"""
-    score, random_only, _, baseline = (_values(column) for column in rows.T[1:])
+    """rows: (unit, 6)"""
+    score, full, random_only, _, baseline = (_values(column) for column in rows.T[1:])
     return LayerSummary(
         layer,
         describe(f"layer {layer}", score, axis),
         n_neurons=len(rows),
+        full_mean=_mean(full),
         random_mean=_mean(random_only),
         baseline_mean=_mean(baseline),
     )

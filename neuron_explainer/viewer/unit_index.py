@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 from neuron_explainer.errors import StoreError, UnitNotFound
 from neuron_explainer.records.neuron import NeuronId
-from neuron_explainer.records.score import EXPLAINED_VARIANCE, RANDOM_ONLY
+from neuron_explainer.records.score import EXPLAINED_VARIANCE, FULL_DISTRIBUTION, RANDOM_ONLY
 from neuron_explainer.stores.closing import Closing
 from neuron_explainer.stores.result_rows import ResultRow
 from neuron_explainer.stores.results import BASELINE, MethodUse
@@ -32,8 +32,8 @@ ROWS_AT_ONCE = 4000
 ADD = """
 INSERT INTO explanations (
     number, method, layer_index, neuron_index, makers, text, reason, metric, score, low, high,
-    random_only, explained_variance, density, is_final
-) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING
+    full_distribution, random_only, explained_variance, density, is_final
+) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING
 """
 BASELINE_PAIRS = """
 FROM explanations AS {first} CROSS JOIN methods CROSS JOIN explanations AS {second}
@@ -230,7 +230,8 @@ def _values(row: ResultRow, method: int, makers: int, density: float | None) -> 
         scored = headline.reason, headline.metric, headline.value, headline.low, headline.high
     return (
         row.number, method, *_place(row), makers, row.text, *scored,
-        row.values.get(RANDOM_ONLY), row.values.get(EXPLAINED_VARIANCE), density, row.is_final,
+        *(row.values.get(name) for name in (FULL_DISTRIBUTION, RANDOM_ONLY, EXPLAINED_VARIANCE)),
+        density, row.is_final,
     )  # fmt: skip
 
 

@@ -25,8 +25,8 @@ from neuron_explainer.viewer.index_schema import COLUMNS, VERSION
 from neuron_explainer.viewer.selection import RELEVANCE, UNIT, Selection
 
 ROW_COLUMNS = (
-    "layer_index, neuron_index, text, reason, score, low, high, random_only, "
-    "explained_variance, baseline, density, explainer, model, simulator, scorer"
+    "layer_index, neuron_index, text, reason, score, low, high, full_distribution, "
+    "random_only, explained_variance, baseline, density, explainer, model, simulator, scorer"
 )
 READ = f"SELECT id, {ROW_COLUMNS} FROM explanations JOIN makers ON makers.number = makers"
 
@@ -42,6 +42,7 @@ class UnitRow:
     score: float | None
     low: float | None
     high: float | None
+    full_distribution: float | None
     random_only: float | None
     explained_variance: float | None
     baseline: float | None

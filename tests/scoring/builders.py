@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from neuron_explainer.records.explanation import Explanation, TokenLookupTable
-from neuron_explainer.records.neuron import ActivationRecord, Moments, NeuronId, NeuronRecord
+from neuron_explainer.records.neuron import (
+    ActivationRecord,
+    Moments,
+    NeuronId,
+    NeuronRecord,
+    Stratum,
+)
 from neuron_explainer.records.scale import ActivationScale
+from neuron_explainer.records.score import ScoredSimulation
 from neuron_explainer.records.simulation import SequenceSimulation
+from neuron_explainer.scoring.base import Scorer
+from neuron_explainer.scoring.simulation import SimulationScorer
+from neuron_explainer.simulators.base import Simulator
 
 NEURON_ID = NeuronId(2, 417)
 
@@ -25,11 +36,13 @@ def neuron_record(
     top: Sequence[ActivationRecord],
     random: Sequence[ActivationRecord],
     neuron_id: NeuronId = NEURON_ID,
+    n_others: int | None = 1000,
 ) -> NeuronRecord:
+    """n_others: windows of the record text beside the top ones."""
     return NeuronRecord(
         neuron_id=neuron_id,
         top=tuple(sorted(top, key=lambda record: -record.max_activation)),
-        strata=(),
+        strata=(Stratum(None, None, n_others, ()),),
         random=tuple(random),
         moments=Moments(n_tokens=1000, mean=0.0, variance=1.0, skewness=None, kurtosis=None),
     )
@@ -73,3 +86,33 @@ class FakeSimulator:
         self.seen.append(tuple(tokens))
         predicted = tuple(self.predictions.get(token, 0.0) for token in tokens)
         return SequenceSimulation(tuple(tokens), predicted, self.scale)
+
+
+def score(
+    simulator: Simulator,
+    record: NeuronRecord,
+    claim: Explanation | None = None,
+    **choices: float,
+) -> ScoredSimulation:
+    scorer: Scorer = SimulationScorer(simulator, **choices)  # type: ignore[arg-type]
+    return asyncio.run(scorer.score(claim or explanation(), record))
+
+
+def guess(record: NeuronRecord, seed: int = 0) -> dict[str, float | None]:
+    """The truth with noise."""
+    rng = np.random.default_rng(seed)
+    return {token: value + rng.normal() for token, value in truth(record).items()}
+
+
+def pooled(scored: ScoredSimulation, subsets: Sequence[str]) -> tuple[list[float], list[float]]:
+    real: list[float] = []
+    simulated: list[float] = []
+    for scored_window in scored.windows:
+        if scored_window.subset in subsets:
+            real += scored_window.true_activations
+            simulated += [
+                value
+                for value in scored_window.simulation.expected_activations
+                if value is not None
+            ]
+    return real, simulated

@@ -15,7 +15,9 @@ from neuron_explainer.records.explanation import Explanation
 from neuron_explainer.records.neuron import NeuronId
 from neuron_explainer.records.scale import ActivationScale
 from neuron_explainer.records.score import (
+    BY_CHANCE,
     EXPLAINED_VARIANCE,
+    FULL_DISTRIBUTION,
     RANDOM_ONLY,
     TOP_AND_RANDOM,
     Score,
@@ -41,13 +43,15 @@ TOKENS = (" a", "<b>", "c")
 def scored(
     value: float | None, reason: str | None = None, metric: str = METRIC
 ) -> ScoredSimulation:
-    """random-only is half the headline."""
+    """random-only is half the headline, full-distribution three quarters."""
     if value is None:
         headline = Score(metric, None, 30, reason=reason or "constant prediction: all 0")
         return ScoredSimulation("simulation", "s", {TOP_AND_RANDOM: headline}, (), TOP_AND_RANDOM)
     scores = {
         TOP_AND_RANDOM: Score(metric, value, 30, value - 0.1, value + 0.1),
+        FULL_DISTRIBUTION: Score(metric, value * 0.75, 30),
         RANDOM_ONLY: Score(metric, value / 2, 15),
+        BY_CHANCE: Score(metric, 0.01, 30, -0.125, 0.25),
         EXPLAINED_VARIANCE: Score("explained_variance", value / 4, 30),
     }
     windows = tuple(
