@@ -55,6 +55,10 @@ class Neuron:
             return None
         return self.result.score.value
 
+    def __repr__(self) -> str:
+        """`Neuron(3:17, ' words about time' (score 0.62))`"""
+        return f"{type(self).__name__}({self.record.neuron_id}, {self._headline()!r:.120})"
+
     def _repr_html_(self) -> str:
         full = self.record.max_activation
         parts = [Markup("<b>{}</b> {}<br>").format(self.record.neuron_id, self._headline())]
@@ -90,9 +94,13 @@ class Run:
     def path(self) -> Path:
         return self._folder.path
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({str(self.path)!r})"
+
     def neuron(self, layer_index: int, neuron_index: int) -> Neuron:
-        """UnitNotFound when the collection has no such neuron."""
-        record = self.records.read_neuron(NeuronId(layer_index, neuron_index))
+        """Numbers as a frame holds them do, too. UnitNotFound when the collection has no such
+        neuron, UsageError for what is no whole number."""
+        record = self.records.read_neuron(NeuronId.of(layer_index, neuron_index))
         if not self._folder.results.exists():
             return Neuron(record, None, ())
         with (

@@ -30,11 +30,8 @@ N_AT_ONCE = 16
 
 
 def ids_of(frame: pd.DataFrame) -> list[NeuronId]:
-    """Of the columns layer and neuron, a row each."""
-    return [
-        NeuronId(int(layer), int(neuron))
-        for layer, neuron in zip(frame["layer"], frame["neuron"], strict=True)
-    ]
+    """Of the columns layer and neuron, a row each; UsageError for what is no whole number."""
+    return list(map(NeuronId.of, frame["layer"], frame["neuron"]))
 
 
 def look_up_many(

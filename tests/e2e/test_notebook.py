@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 import neuron_explainer
-from neuron_explainer.errors import StoreError, UnitNotFound
+from neuron_explainer.errors import StoreError, UnitNotFound, UsageError
 from neuron_explainer.records.neuron import ActivationRecord
 from neuron_explainer.records.patterns import Pattern
 from neuron_explainer.stores.results import Results
@@ -46,6 +46,25 @@ def test_a_frame_has_a_row_a_neuron_with_the_scores_of_the_results(finished_run:
         value = unit.score and unit.score.value
         assert pd.isna(row.score) if value is None else row.score == value
         assert (row.reason is None or pd.isna(row.reason)) == (unit.unscored_reason is None)
+
+
+def test_a_neuron_is_found_by_the_numbers_of_a_frame(finished_run: Path) -> None:
+    run = neuron_explainer.open_run(finished_run)
+    best = run.scores().sort_values("score", ascending=False).iloc[0]
+    mixed = run.scores()[["layer", "neuron", "score"]].loc[best.name]
+    assert mixed.layer.dtype == float
+    for layer, neuron in ((best.layer, best.neuron), (mixed.layer, mixed.neuron)):
+        assert run.neuron(layer, neuron).explanation == best.explanation
+    with pytest.raises(UsageError, match="whole numbers"):
+        run.neuron("0", 1)
+
+
+def test_a_run_and_a_neuron_are_short_where_they_are_printed(finished_run: Path) -> None:
+    run = neuron_explainer.open_run(finished_run)
+    neuron = run.neuron(0, 1)
+    assert repr(run) == f"Run({str(finished_run)!r})"
+    assert repr(neuron).startswith("Neuron(0:1, ")
+    assert len(repr(neuron)) < 200
 
 
 def test_a_neuron_shows_its_words_and_its_text(finished_run: Path) -> None:

@@ -11,7 +11,7 @@ from typer import Typer
 from typer.testing import CliRunner, Result
 
 from jobs.lookup import lookup
-from neuron_explainer.errors import UnitNotFound
+from neuron_explainer.errors import UnitNotFound, UsageError
 from neuron_explainer.pipeline.lookup_frame import ids_of, look_up_many
 from neuron_explainer.published.locations import Kind
 from neuron_explainer.records.neuron import NeuronId
@@ -38,6 +38,8 @@ def test_a_frame_goes_in_and_a_frame_comes_out(mirror: Path, tmp_path: Path) -> 
                           "neuron": [i.neuron_index for i in IDS]})  # fmt: skip
     found = look_up_many(ids_of(asked), source=str(mirror), archive=tmp_path / "a.sqlite")
     assert ids_of(found) == IDS
+    with pytest.raises(UsageError, match=r"1\.5 numbers no layer"):
+        ids_of(asked + 0.5)
     assert found.explanation.isna().tolist() == [False, False, True, False]
     assert found.reason.tolist()[2] == "absent"
     assert found.score.notna().sum() == 3

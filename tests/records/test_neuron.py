@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import random
 
+import numpy as np
 import pytest
 
 from neuron_explainer.errors import UsageError
@@ -26,6 +28,22 @@ def test_what_is_not_an_id_is_refused_with_the_text_and_an_example(text: str) ->
     with pytest.raises(UsageError, match="LAYER:NEURON, such as 2:417") as raised:
         NeuronId.parse(text)
     assert repr(text) in str(raised.value)
+
+
+@pytest.mark.parametrize("number", [17, np.int64(17), np.uint16(17), 17.0, np.float32(17)])
+def test_an_id_is_of_whole_numbers_of_any_kind(number: object) -> None:
+    made = NeuronId.of(number, number)
+    assert made == NeuronId(17, 17)
+    assert {type(made.layer_index), type(made.neuron_index)} == {int}
+
+
+@pytest.mark.parametrize(
+    "number", ["17", 1.5, math.nan, math.inf, None, np.arange(2), [1]]
+)
+def test_an_id_is_of_nothing_else(number: object) -> None:
+    for numbers in ((number, 0), (0, number)):
+        with pytest.raises(UsageError, match="give whole numbers, both from 0"):
+            NeuronId.of(*numbers)
 
 
 def test_ids_sort_by_layer_then_unit_as_numbers() -> None:
