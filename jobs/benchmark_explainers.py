@@ -228,7 +228,7 @@ def _table(text: str, headline: str, scores: Scores) -> Table:
                 layer,
                 f"{found.baseline_mean:.3f}",
                 f"{found.mean:.3f}",
-                f"{found.difference:+.3f} [{found.low:+.3f}, {found.high:+.3f}]",
+                found.difference_text(),
             )
     return table
 

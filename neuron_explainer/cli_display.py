@@ -15,7 +15,7 @@ from rich.text import Text
 
 from neuron_explainer.pipeline.summary import QUANTILES, RunSummary, ScoreSummary
 from neuron_explainer.records.neuron import ActivationRecord, NeuronRecord
-from neuron_explainer.records.patterns import Pattern
+from neuron_explainer.records.patterns import FoundPatterns, Pattern
 from neuron_explainer.records.score import FULL_DISTRIBUTION, RANDOM_ONLY, Score, ScoredWindow
 from neuron_explainer.records.unit_result import UnitResult
 from neuron_explainer.viewer.display import printable, rarity
@@ -48,22 +48,26 @@ def print_neuron(
     result: UnitResult | None,
     windows: tuple[ScoredWindow, ...],
     candidates: Sequence[tuple[str, Score]],
-    patterns: Sequence[Pattern],
+    found: FoundPatterns | None,
     n_windows: int,
 ) -> None:
     """The explanation, the score with its parts, and windows with the activations coloured.
 
     candidates: texts that the explanation was chosen from, with their scores on calibration text.
+    found: the patterns behind it, if it has any.
     """
     console.print(Panel(_neuron_head(record, result), title=f"neuron {record.neuron_id}"))
     if candidates:
         console.print("[bold]Chosen from[/], by the score on the calibration split")
         for words, score in candidates:
             console.print(f"{format_score(score):>8}  {escape(printable(words))}", highlight=False)
-    if patterns:
+    if found is not None and found.patterns:
         console.print("[bold]Patterns[/], by the share of strong activation; the last token counts")
-        for pattern in patterns:
+        for pattern in found.patterns:
             console.print(_describe_sets(pattern), markup=False, highlight=False)
+        if found.is_cut_short:
+            n_tokens = f"{found.n_tokens:,} tokens of forward passes"
+            console.print(f"the budget cut the search short after {n_tokens}", highlight=False)
     if windows:
         console.print("[bold]Held-out windows[/], real above, simulated below")
         for subset in ("top", "random"):
@@ -84,7 +88,11 @@ def _describe_sets(pattern: Pattern) -> str:
         for fits in pattern.sets
     )  # fmt: skip
     start = "  at a window's start:" if pattern.at_start else ""
-    return printable(f"{pattern.share:5.0%} {start} {sets}")
+    notes = [f"strong on {pattern.precision:.0%} of its places"] if pattern.precision < 0.5 else []
+    if pattern.lack is not None:
+        notes.append(pattern.lack.reason)
+    noted = f"  ({'; '.join(notes)})" if notes else ""
+    return printable(f"{pattern.share:5.0%} {start} {sets}{noted}")
 
 
 def colour_activations(record: ActivationRecord, full: float, *, plain: bool = False) -> Text:
@@ -139,7 +147,7 @@ def _paired_cells(row: Comparison) -> list[str]:
         f"{row.n_units:,}",
         f"{row.baseline_mean:.3f}",
         f"{row.mean:.3f}",
-        f"{row.difference:+.3f} [{row.low:+.3f}, {row.high:+.3f}]",
+        row.difference_text(),
         *(f"{n:,}" for n in (row.n_better, row.n_same, row.n_worse)),
     ]
 

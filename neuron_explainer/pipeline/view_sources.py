@@ -82,6 +82,7 @@ def published_source(key: str, archive: Path, dataset: str) -> ViewSource:
         watched=(archive, Path(f"{archive}-wal")),
         open_rows=lambda: PublishedRows(archive, found.name),
         read_claims=PublishedClaims(archive, found.name),
+        asked="by those who published it; what it cost is not said",
     )
 
 

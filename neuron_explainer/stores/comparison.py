@@ -3,7 +3,7 @@
 1. A unit counts when both methods score it, by the same metric; every other one of the method is
    counted under the reason for which it is left out.
 2. The difference of the means comes with a 95 % percentile interval of a bootstrap over units
-   (Efron 1979), which are drawn as pairs.
+   (Efron 1979), which are drawn as pairs; of a single unit there is none.
 3. Scores that differ by less than `TIE` are a tie.
 """
 
@@ -50,9 +50,9 @@ class Comparison:
     baseline_mean: float
     difference: float
     """Of the means; above 0: better than the other."""
-    low: float
-    high: float
-    """95 % bootstrap interval of the difference, over units."""
+    low: float | None
+    """Lower end of the 95 % interval of the difference, over units; None: of one unit."""
+    high: float | None
     n_better: int
     n_same: int
     n_worse: int
@@ -61,10 +61,16 @@ class Comparison:
         """One line for a person."""
         return (
             f"{self.label}: {self.baseline_mean:.3f} against "
-            f"{self.mean:.3f} (difference {self.difference:+.3f} [{self.low:+.3f}, "
-            f"{self.high:+.3f}] over {self.n_units:,} neurons; {self.n_better:,} better, "
+            f"{self.mean:.3f} (difference {self.difference_text()} over {self.n_units:,} "
+            f"neuron{'s' if self.n_units != 1 else ''}; {self.n_better:,} better, "
             f"{self.n_same:,} the same, {self.n_worse:,} worse)"
         )
+
+    def difference_text(self) -> str:
+        """`+0.010 [-0.020, +0.040]`; without an interval where there is none."""
+        if self.low is None or self.high is None:
+            return f"{self.difference:+.3f}"
+        return f"{self.difference:+.3f} [{self.low:+.3f}, {self.high:+.3f}]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +167,9 @@ def _compare(label: str, movers: Sequence[Mover], seed: int) -> Comparison:
     """movers: at least one, in the order of `PairedScores`."""
     values = np.array([(m.value, m.baseline_value) for m in movers])  # (unit, 2)
     differences: npt.NDArray[np.float64] = values[:, 0] - values[:, 1]  # (unit,)
-    low, high = np.quantile(_resampled_means(differences, seed), (0.025, 0.975))
+    low, high = None, None
+    if len(differences) > 1:
+        low, high = np.quantile(_resampled_means(differences, seed), (0.025, 0.975)).tolist()
     mean, baseline_mean = values.mean(axis=0)
     return Comparison(
         label=label,
@@ -169,8 +177,8 @@ def _compare(label: str, movers: Sequence[Mover], seed: int) -> Comparison:
         mean=float(mean),
         baseline_mean=float(baseline_mean),
         difference=float(differences.mean()),
-        low=float(low),
-        high=float(high),
+        low=low,
+        high=high,
         n_better=int((differences >= TIE).sum()),
         n_same=int((np.abs(differences) < TIE).sum()),
         n_worse=int((differences <= -TIE).sum()),

@@ -10,6 +10,7 @@ from typing import Protocol, TypeAlias
 
 from neuron_explainer.records.explanation import TokenLookupTable
 from neuron_explainer.records.neuron import NeuronId, NeuronRecord
+from neuron_explainer.records.units import Units
 
 Facts: TypeAlias = tuple[tuple[str, str], ...]
 """Label and sentence, for a person."""
@@ -31,6 +32,10 @@ class Manifest(Protocol):
     @property
     def layers(self) -> Sequence[int]:
         """Those that it has units of, ascending."""
+
+    @property
+    def units(self) -> Units:
+        """Those that it has records of."""
 
     @property
     def n_ctx(self) -> int:

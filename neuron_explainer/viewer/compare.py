@@ -15,7 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neuron_explainer.records.neuron import NeuronId
+from neuron_explainer.records.subject_names import is_same_site, is_same_subject
 from neuron_explainer.stores.comparison import TIE, Comparison, Mover
+from neuron_explainer.stores.record_source import Manifest
 from neuron_explainer.viewer.distributions import Axis, Density, pair_density
 from neuron_explainer.viewer.report_comparison import MAX_DOTS, Difference, difference_axis
 from neuron_explainer.viewer.unit_rows import Method, UnitRow, UnitRows
@@ -116,6 +118,23 @@ def compare(this: UnitRows, side: Side, other: UnitRows, beside: Side) -> Compar
     )
 
 
+def unlike(one: Manifest, other: Manifest) -> str | None:
+    """Why a number is not the same unit in both; None: nothing speaks against it."""
+    n, n_other = one.units.n_a_layer, other.units.n_a_layer
+    if not is_same_subject(one.subject, other.subject):
+        of = f"two models: {one.subject} here, {other.subject} there"
+    elif not is_same_site(one.site, other.site):
+        of = f"two places of the model: {one.site} here, {other.site} there"
+    elif n != n_other:
+        of = f"models of two sizes: {n:,} neurons a layer here, {n_other:,} there"
+    else:
+        return None
+    return (
+        f"These are neurons of {of}. The same number is not the same neuron, so the differences "
+        "mean nothing neuron by neuron."
+    )
+
+
 def _differences(table: NDArray[np.float64], label: str) -> tuple[Difference, ...]:
     """table: (unit, 4)"""
     if not len(table):
@@ -132,15 +151,15 @@ def _compare(table: NDArray[np.float64], label: str) -> Comparison:
     mean, baseline_mean = table[:, 2:].mean(axis=0)
     difference = table[:, 2] - table[:, 3]
     n, of_means = len(difference), float(difference.mean())
-    margin = 1.96 * float(difference.std(ddof=1)) / math.sqrt(n) if n > 1 else 0.0
+    margin = 1.96 * float(difference.std(ddof=1)) / math.sqrt(n) if n > 1 else None
     return Comparison(
         label=label,
         n_units=n,
         mean=float(mean),
         baseline_mean=float(baseline_mean),
         difference=of_means,
-        low=of_means - margin,
-        high=of_means + margin,
+        low=None if margin is None else of_means - margin,
+        high=None if margin is None else of_means + margin,
         n_better=int((difference >= TIE).sum()),
         n_same=int((np.abs(difference) < TIE).sum()),
         n_worse=int((difference <= -TIE).sum()),

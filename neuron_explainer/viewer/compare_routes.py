@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from fastapi import APIRouter, HTTPException, Request
 from starlette.responses import JSONResponse, Response
 
-from neuron_explainer.viewer.compare import Compared, MovedUnit, Side, compare
+from neuron_explainer.viewer.compare import Compared, MovedUnit, Side, compare, unlike
 from neuron_explainer.viewer.served import Served, prefixes
 from neuron_explainer.viewer.state import State
 from neuron_explainer.viewer.unit_rows import Method, UnitRows
@@ -58,22 +58,24 @@ def make_router(state: State) -> APIRouter:
     def page(request: Request, key: str | None = None) -> Response:
         served, query = state.find(key), request.query_params
         choices = _choices(state, served)
-        chosen = _chosen(choices, query.get("a"), query.get("b"))
-        found, sides = None, None
+        chosen = _chosen(state, choices, query.get("a"), query.get("b"))
+        found, sides, warning = None, None, None
         if chosen is not None:
             found, sides = _compare(state, compares, *chosen)
+            warning = _unlike(state, *sides)
         return state.show(
             served, "compare.html.j2", "compare", choices=choices, chosen=chosen, view=found,
-            sides=sides, nothing=NOTHING, links_of=state.links,
+            sides=sides, warning=warning, nothing=NOTHING, links_of=state.links,
         )  # fmt: skip
 
     def as_json(request: Request, key: str | None = None) -> Response:
         query = request.query_params
-        chosen = _chosen(_choices(state, state.find(key)), query.get("a"), query.get("b"))
+        chosen = _chosen(state, _choices(state, state.find(key)), query.get("a"), query.get("b"))
         if chosen is None:
             raise HTTPException(404, NOTHING)
         found, (side, beside) = _compare(state, compares, *chosen)
-        return JSONResponse(compared_json(found, side, beside))
+        warning = _unlike(state, side, beside)
+        return JSONResponse({**compared_json(found, side, beside), "warning": warning})
 
     for prefix in prefixes():
         router.add_api_route(f"{prefix}/compare", page, methods=["GET"])
@@ -122,10 +124,12 @@ def _choices(state: State, served: Served) -> list[Choice]:
     return choices
 
 
-def _chosen(choices: list[Choice], a: str | None, b: str | None) -> tuple[str, str] | None:
+def _chosen(
+    state: State, choices: list[Choice], a: str | None, b: str | None
+) -> tuple[str, str] | None:
     """What is asked for, or the current method beside another source's or its own baseline.
 
-    HTTPException 404 for what is not there.
+    A source of other neurons comes last. HTTPException 404 for what is not there.
     """
     values = [choice.value for choice in choices]
     for asked in (a, b):
@@ -134,9 +138,27 @@ def _chosen(choices: list[Choice], a: str | None, b: str | None) -> tuple[str, s
     if len(values) < 2:
         return None
     first = a or values[0]
-    others = [value for value in values if value != first]
-    elsewhere = [value for value in others if value.partition(":")[0] != first.partition(":")[0]]
-    return first, b or (elsewhere or others)[0]
+    key = _key(first)
+
+    def rank(value: str) -> int:
+        if _key(value) == key:
+            return 1
+        return 0 if _unlike_sources(state, key, _key(value)) is None else 2
+
+    return first, b or min((value for value in values if value != first), key=rank)
+
+
+def _key(value: str) -> str:
+    return value.partition(":")[0]
+
+
+def _unlike(state: State, side: Side, beside: Side) -> str | None:
+    return _unlike_sources(state, side.key, beside.key)
+
+
+def _unlike_sources(state: State, key: str, other: str) -> str | None:
+    one, another = (state.sources[k].records.manifest for k in (key, other))
+    return unlike(one, another)
 
 
 def _compare(

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from fastapi import APIRouter, Request
 from starlette.responses import JSONResponse, Response
 
 from neuron_explainer.records.score import GOOD_SCORE
-from neuron_explainer.stores.record_source import Facts
+from neuron_explainer.stores.record_source import Facts, Manifest
 from neuron_explainer.viewer.curves import Curves, draw_curves
 from neuron_explainer.viewer.list_routes import row_json
 from neuron_explainer.viewer.selection import Selection
@@ -22,6 +22,13 @@ N_SHOWN = 8
 """Neurons of each kind."""
 
 
+class Step(NamedTuple):
+    """How many units have come so far on the way to a score."""
+
+    name: str
+    n_units: int
+
+
 @dataclass(frozen=True, slots=True)
 class Home:
     """Of one method of a source."""
@@ -32,6 +39,8 @@ class Home:
     methods: tuple[Method, ...] = ()
     summary: MethodSummary | None = None
     """None: it is being made."""
+    funnel: tuple[Step, ...] = ()
+    """From all units to those that are scored."""
     curves: Curves | None = None
     best: tuple[UnitRow, ...] = ()
     surprising: tuple[UnitRow, ...] = ()
@@ -48,7 +57,7 @@ def make_router(state: State) -> APIRouter:
     def page(request: Request, key: str | None = None) -> Response:
         served, fingerprint = state.find(key), request.query_params.get("method")
         keeper = state.keepers[served.source.key]
-        keeper.refresh()
+        keeper.settle()
         asked, version = (served.source.key, fingerprint), keeper.version
         known = kept.get(asked)
         if known is not None and known[0] == version and keeper.is_whole:
@@ -61,6 +70,7 @@ def make_router(state: State) -> APIRouter:
 
     def as_json(request: Request, key: str | None = None) -> Response:
         served = state.find(key)
+        state.keepers[served.source.key].settle()
         return JSONResponse(home_json(read_home(state, served, request.query_params.get("method"))))
 
     for prefix in prefixes():
@@ -83,6 +93,7 @@ def read_home(state: State, served: Served, fingerprint: str | None = None) -> H
             method,
             rows.methods(),
             summary,
+            () if summary is None else _funnel(served.source.records.manifest, summary),
             None if summary is None else draw_curves(summary, method.baseline),
             tuple(best),
             tuple(surprising),
@@ -98,6 +109,7 @@ def home_json(home: Home) -> dict[str, Any]:
         "method": None if home.method is None else home.method.fingerprint,
         "methods": [{"method": m.fingerprint, "label": m.label} for m in home.methods],
         "n_units": None if summary is None else summary.n_units,
+        "funnel": {step.name: step.n_units for step in home.funnel},
         "scores": None if summary is None else _plain(asdict(summary.overall)),
         "layers": None
         if summary is None
@@ -134,6 +146,17 @@ def _surprising(rows: UnitRows, method: Method) -> tuple[list[UnitRow], str]:
     return counted, f"rarest with a score above {GOOD_SCORE}"
 
 
+def _funnel(manifest: Manifest, summary: MethodSummary) -> tuple[Step, ...]:
+    units = manifest.units
+    return (
+        Step("in these layers of the model", len(units.layers) * units.n_a_layer),
+        Step("recorded", len(units)),
+        Step("given to this method", summary.n_units),
+        Step("explained", summary.n_explained),
+        Step("scored", summary.overall.n),
+    )
+
+
 def _facts(served: Served, summary: MethodSummary | None) -> Facts:
     manifest = served.source.records.manifest
     collected = (
@@ -148,6 +171,6 @@ def _facts(served: Served, summary: MethodSummary | None) -> Facts:
     made = (
         ("Explained by", ", ".join(sorted(explainers)) or "–"),
         ("Simulated by", ", ".join(sorted(simulators)) or "–"),
-        ("Asked", "no language model" if summary.cost is None else summary.cost.sentence()),
+        ("Asked", served.source.asked if summary.cost is None else summary.cost.sentence()),
     )
     return (*collected, *made)

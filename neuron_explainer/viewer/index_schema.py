@@ -10,7 +10,7 @@
 from the results.
 """
 
-VERSION = "2"
+VERSION = "3"
 COLUMNS = {
     "score": "score",
     "random": "random_only",

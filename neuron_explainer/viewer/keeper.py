@@ -23,11 +23,13 @@ N_COUNTS = 256
 """Of selections, that are kept."""
 LOOK_EVERY_S = 2.0
 """Whether the results have changed is looked at so seldom at least."""
+A_MOMENT_S = 0.3
+"""What is new is mostly read within it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Building:
-    """How far the index is."""
+    """How far the index is; both 0: what is new has yet to be looked at."""
 
     n_read: int
     n_rows: int
@@ -75,13 +77,19 @@ class IndexKeeper:
         self._looked_s = self._clock()
         if self._signature() == self._seen:
             return
+        self.building = Building(0, 0)
         self._thread = threading.Thread(target=self.update, name="index", daemon=True)
         self._thread.start()
 
-    def wait(self) -> None:
+    def settle(self) -> None:
+        """`refresh`, and a moment's patience: a page that shows numbers has the newest."""
+        self.refresh()
+        self.wait(A_MOMENT_S)
+
+    def wait(self, timeout_s: float | None = None) -> None:
         """Until what `refresh` began is done."""
         if self._thread is not None:
-            self._thread.join()
+            self._thread.join(timeout_s)
 
     def update(self) -> None:
         """Reads all that is new; what goes wrong is kept in `problem`, for the pages to tell."""
@@ -132,9 +140,11 @@ class IndexKeeper:
 
 
 def _signature_of(path: Path) -> tuple[int, int, int] | None:
-    """Changes when the file does; None: it is not there."""
+    """Changes when the file does; None: it is not there, or empty, as a reader makes a log."""
     try:
         found = path.stat()
     except FileNotFoundError:
+        return None
+    if found.st_size == 0:
         return None
     return found.st_ino, found.st_size, found.st_mtime_ns

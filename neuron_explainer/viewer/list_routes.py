@@ -118,6 +118,7 @@ def make_router(state: State) -> APIRouter:
 def read_list(state: State, served: Served, selection: Selection, place: int, n: int) -> Listed:
     """A page of a list, from a place on."""
     layers = tuple(served.source.records.manifest.layers)
+    state.keepers[served.source.key].settle()
     with state.rows(served.source.key, selection.method) as (rows, method):
         if rows is None or method is None:
             return Listed(selection, None, (), (), 0, place, has_more=False, layers=layers)

@@ -104,8 +104,9 @@ def view_comparison(data: ReportComparison) -> ComparisonView:
 
 
 def difference_axis(comparisons: Iterable[Comparison]) -> Axis:
-    """The shortest one of `DIFFERENCE_SPANS` that has every interval on it."""
-    longest = max((abs(x) for c in comparisons for x in (c.low, c.high)), default=0.0)
+    """The shortest one of `DIFFERENCE_SPANS` that has every difference and interval on it."""
+    ends = (x for c in comparisons for x in (c.low, c.high, c.difference) if x is not None)
+    longest = max(map(abs, ends), default=0.0)
     span = next((s for s in DIFFERENCE_SPANS if s >= longest), DIFFERENCE_SPANS[-1])
     return Axis(-span, span)
 

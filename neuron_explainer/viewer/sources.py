@@ -39,7 +39,7 @@ class RowFeed(AbstractContextManager[Any], Protocol):
         """The one used last, which is the current one, at the end."""
 
     def cost(self, method: str) -> UnitCost | None:
-        """Of all units of a method; None where no language model was asked."""
+        """Of all units of a method; None where no language model was asked, or it is not said."""
 
     def after(self, number: int) -> Iterator[ResultRow]: ...
 
@@ -82,6 +82,8 @@ class ViewSource:
     """None: nothing is explained yet, and nothing can be."""
     read_claims: Callable[[NeuronId], tuple[Claim, ...]]
     """All that is said of a unit, the current method's first; empty: nothing is."""
+    asked: str = "no language model"
+    """What home says of a method without a cost."""
     read_imported: Callable[[NeuronId], tuple[tuple[str, UnitResult], ...]] = lambda _id: ()
     """(list, what it says) of explanations that were imported from elsewhere."""
 

@@ -121,6 +121,8 @@ class State:
             return f"The lists are not up to date: {keeper.problem}"
         if keeper.building is not None:
             n_read, n_rows = keeper.building.n_read, keeper.building.n_rows
+            if n_rows == 0:
+                return "There may be new results; they are being read. Look again in a moment."
             return (
                 f"The lists are being made: {n_read:,} of {n_rows:,} results so far. Pages of "
                 "single neurons are whole."

@@ -53,6 +53,8 @@ class MethodSummary:
     """All units of a method in numbers."""
 
     n_units: int
+    n_explained: int
+    """Units with words, scored or not."""
     axis: Axis
     overall: Distribution
     layers: tuple[LayerSummary, ...]
@@ -79,6 +81,7 @@ class MethodSummary:
         density = raw["density"]
         return cls(
             n_units=raw["n_units"],
+            n_explained=raw["n_explained"],
             axis=Axis(**raw["axis"]),
             overall=Distribution(**raw["overall"]),
             layers=tuple(
@@ -114,6 +117,7 @@ def summarize(
     label = baseline_label or "baseline"
     return MethodSummary(
         n_units=len(table),
+        n_explained=_count_explained(index, method),
         axis=axis,
         overall=describe("all layers", score, axis),
         layers=tuple(
@@ -163,6 +167,11 @@ def _pairs(
     """Both (unit,). Of the units that have both."""
     has_both = ~(np.isnan(across) | np.isnan(upward))
     return list(zip(across[has_both].tolist(), upward[has_both].tolist(), strict=True))
+
+
+def _count_explained(index: UnitIndex, method: int) -> int:
+    query = "SELECT count(text) FROM explanations WHERE method = ?"
+    return int(index.select(query, (method,))[0][0])
 
 
 def _reasons(index: UnitIndex, method: int) -> dict[str, int]:

@@ -20,8 +20,10 @@ from neuron_explainer.records.score import (
 )
 from neuron_explainer.records.simulation import SequenceSimulation
 from neuron_explainer.records.unit_result import UnitResult
+from neuron_explainer.records.units import Units
 from neuron_explainer.stores.record_source import Facts
 from neuron_explainer.viewer.hooks import (
+    AffectedToken,
     AffectedTokens,
     Firing,
     Hooks,
@@ -30,6 +32,7 @@ from neuron_explainer.viewer.hooks import (
     OwnCost,
     OwnScore,
     ReadText,
+    RelatedUnit,
     RelatedUnits,
     UnitReading,
 )
@@ -56,6 +59,11 @@ class FakeManifest:
     site: str = "mlp_post_act"
     layers: Sequence[int] = tuple(range(N_LAYERS))
     n_ctx: int = 16
+    n_a_layer: int = N_UNITS
+
+    @property
+    def units(self) -> Units:
+        return Units(tuple(self.layers), self.n_a_layer)
 
     def size(self) -> str:
         return f"{N_LAYERS} layers of {N_UNITS} neurons each"
@@ -164,10 +172,14 @@ class Asked:
         )
 
     def output_tokens(self, _neuron_id: NeuronId) -> AffectedTokens:
-        return AffectedTokens(HOSTILE[:2], HOSTILE[2:4])
+        promoted, suppressed = (
+            tuple(AffectedToken(token, sign * (3.0 - i)) for i, token in enumerate(tokens))
+            for sign, tokens in ((1, HOSTILE[:2]), (-1, HOSTILE[2:4]))
+        )
+        return AffectedTokens(promoted, suppressed)
 
     def related(self, _neuron_id: NeuronId) -> RelatedUnits:
-        return RelatedUnits((), (), (), ())
+        return RelatedUnits((RelatedUnit(NeuronId(1, 0), 0.75, True),), (), (), ())
 
     def cost_of_own(self, _neuron_id: NeuronId, _text: str) -> OwnCost:
         return self.cost

@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
+from markupsafe import escape
 
+from neuron_explainer.records.explanation import Explanation
 from neuron_explainer.stores.comparison import PairedScores
 from neuron_explainer.stores.result_rows import ResultRows
 from neuron_explainer.stores.results import Results
 from neuron_explainer.viewer.compare import Side, compare
 from neuron_explainer.viewer.unit_index import UnitIndex
 from neuron_explainer.viewer.unit_rows import UnitRows
-from tests.viewer.served_fakes import FakeRecords
-from tests.viewer.viewed_runs import UNITS, write_method, write_run
+from tests.viewer.served_fakes import FakeManifest, FakeRecords
+from tests.viewer.viewed_runs import (
+    UNITS,
+    open_client,
+    run_source,
+    scored,
+    write_method,
+    write_run,
+)
 
 
 def index_of(folder: Path) -> Path:
@@ -83,3 +93,57 @@ def test_units_without_a_common_score_are_counted_by_reason(tmp_path: Path) -> N
     assert found.rows == found.gains == found.losses == ()
     assert found.left_out["scored by another metric there"] == 4
     assert sum(found.left_out.values()) == len(UNITS)
+
+
+def test_the_difference_of_a_single_unit_has_no_interval(tmp_path: Path) -> None:
+    with Results(tmp_path / "results.sqlite") as results:
+        for number, method in enumerate(("0a", "0b")):
+            claim = Explanation(UNITS[0], "words", "e")
+            results.add_explained(method, claim, scored(0.25 + number / 2))
+            results.use_method(method, {"explainer": f"e{number}"})
+        paired = PairedScores.of(results.units("0b"), results.units("0a")).compare()
+    with open_client(run_source(tmp_path)) as client:
+        found = client.get("/compare.json").json()["comparison"]
+        page = client.get("/compare").text
+    assert paired is not None
+    for shown in (found, asdict(paired)):
+        assert (shown["difference"], shown["low"], shown["high"]) == (0.5, None, None)
+    assert "no interval: one neuron" in page
+    assert "[" not in paired.sentence()
+
+
+class OtherRecords(FakeRecords):
+    def __init__(self, manifest: FakeManifest) -> None:
+        self.manifest = manifest
+
+
+@pytest.mark.parametrize(
+    ("manifest", "said"),
+    [
+        (FakeManifest(), None),
+        (FakeManifest(subject="another"), "of two models: a <b>subject</b> here, another there"),
+        (FakeManifest(site="resid_post"), "of two places of the model: mlp_post_act here"),
+        (FakeManifest(n_a_layer=99), "of models of two sizes: 8 neurons a layer here, 99 there"),
+    ],
+)
+def test_neurons_that_are_not_the_same_are_not_compared_in_silence(
+    tmp_path: Path, manifest: FakeManifest, said: str | None
+) -> None:
+    sources = []
+    for key in "ab":
+        (tmp_path / key).mkdir()
+        write_run(tmp_path / key)
+        sources.append(run_source(tmp_path / key, key))
+    sources[1] = replace(sources[1], records=OtherRecords(manifest))
+    with open_client(*sources) as client:
+        beside = client.get("/compare.json").json()
+        default = beside["other"]["source"]
+        across = client.get("/compare?a=a:0b&b=b:0b").text
+        warning = client.get("/compare.json?a=a:0b&b=b:0b").json()["warning"]
+    assert default == ("b" if said is None else "a")
+    assert (warning is None) == (said is None)
+    if said is None:
+        assert 'role="note"' not in across
+    else:
+        assert warning is not None and said in warning
+        assert str(escape(said)) in across
