@@ -139,13 +139,16 @@ def view(
 
 
 def _serve(app: FastAPI, host: str, port: int, token: str | None, browser: bool) -> None:
-    from neuron_explainer.viewer.server import ViewServer, address_of, bind
+    from neuron_explainer.viewer.server import ViewServer, addresses_of, bind
 
     listening = bind(host, port)
-    address = address_of(listening) + (f"?token={token}" if token else "")
-    _say(f"open {address}  (Ctrl-C ends it)")
+    query = f"?token={token}" if token else ""
+    here, *elsewhere = (address + query for address in addresses_of(listening))
+    _say(f"open {here}  (Ctrl-C ends it)")
+    for address in elsewhere:
+        _say(f"from another machine: {address}")
     if browser:
-        webbrowser.open(address)
+        webbrowser.open(here)
     ViewServer(app).run(sockets=[listening])
 
 

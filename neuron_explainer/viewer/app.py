@@ -26,7 +26,9 @@ from neuron_explainer.viewer import (
     try_routes,
     unit_routes,
 )
+from neuron_explainer.viewer.forms import is_form
 from neuron_explainer.viewer.guard import EVERY_ADDRESS, LOOPBACK, Guard
+from neuron_explainer.viewer.head import Head
 from neuron_explainer.viewer.hooks import Hooks
 from neuron_explainer.viewer.served import status_of
 from neuron_explainer.viewer.sources import ViewSource
@@ -75,6 +77,7 @@ def create_app(
     app.mount("/static", StaticFiles(directory=STATIC))
     _tell_problems(app, state)
     hosts = None if host in EVERY_ADDRESS else {*LOOPBACK, host}
+    app.add_middleware(Head)
     app.add_middleware(Guard, hosts=hosts, token=token)
     return app
 
@@ -83,11 +86,12 @@ def _tell_problems(app: FastAPI, state: State) -> None:
     """One line, on a page; or in JSON where JSON was asked for, or sent."""
 
     def answer(request: Request, message: str, status: int) -> Response:
-        if request.method != "GET" or request.url.path.endswith(".json"):
+        is_sent = request.method != "GET" and not is_form(request)
+        if is_sent or request.url.path.endswith(".json"):
             return JSONResponse({"error": message}, status)
         key = request.path_params.get("key")
         served = state.find(key if key in state.sources else None)
-        return state.show(served, "problem.html.j2", "", status, message=message)
+        return state.show(served, "problem.html.j2", "problem", status, message=message)
 
     async def on_error(request: Request, error: Exception) -> Response:
         assert isinstance(error, NeuronExplainerError)

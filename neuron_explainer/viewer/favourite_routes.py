@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Annotated, Literal, NamedTuple
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Depends, Request
 from pydantic import BaseModel
-from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.responses import JSONResponse, RedirectResponse, Response, StreamingResponse
 
 from neuron_explainer.errors import UnitNotFound
 from neuron_explainer.records.neuron import NeuronId
 from neuron_explainer.viewer.favourites import DEFAULT_LIST, FILE, FavouriteList, Favourites
+from neuron_explainer.viewer.forms import parse_form, read_form
 from neuron_explainer.viewer.list_routes import CSV_COLUMNS, csv_line, row_columns
 from neuron_explainer.viewer.served import Served, prefixes
 from neuron_explainer.viewer.sources import ViewSource
@@ -29,8 +31,20 @@ class Wish(BaseModel):
     """False: take it off the list."""
 
 
+class Put(NamedTuple):
+    """What a form says; it takes no script."""
+
+    unit: str
+    """`2:417`"""
+    list: str = DEFAULT_LIST
+    on: bool = True
+    back: Literal["unit", "list"] = "list"
+    """The page that is shown then."""
+
+
 def make_router(state: State) -> APIRouter:
-    """GET `/favourites`, `.json` and `.csv`, with `list`; POST `/favourites`."""
+    """GET `/favourites`, `.json` and `.csv`, with `list`; POST `/favourites` of a script, and
+    `/favourites/put` of a form."""
     router = APIRouter()
 
     def page(request: Request, key: str | None = None) -> Response:
@@ -56,20 +70,36 @@ def make_router(state: State) -> APIRouter:
         return StreamingResponse(lines, media_type="text/csv; charset=utf-8", headers=headers)
 
     def put(wish: Wish, key: str | None = None) -> Response:
-        source = state.find(key).source
         neuron_id = parse_unit(str(wish.layer), str(wish.neuron))
-        if not source.has(neuron_id):
-            raise UnitNotFound(f"no neuron {neuron_id} here")
-        with Favourites(source.folder) as favourites:
-            favourites.put(wish.list, neuron_id, is_on=wish.on)
-            return JSONResponse({"lists": favourites.lists_of(neuron_id)})
+        lists = _put(state.find(key).source, wish.list, neuron_id, is_on=wish.on)
+        return JSONResponse({"lists": lists})
+
+    def put_by_form(put: Annotated[Put, Depends(_typed)], key: str | None = None) -> Response:
+        served, neuron_id = state.find(key), NeuronId.parse(put.unit)
+        _put(served.source, put.list, neuron_id, is_on=put.on)
+        page = served.links.page("favourites", list=put.list.strip())
+        return RedirectResponse(served.links.unit(neuron_id) if put.back == "unit" else page, 303)
 
     for prefix in prefixes():
         router.add_api_route(f"{prefix}/favourites", page, methods=["GET"])
         router.add_api_route(f"{prefix}/favourites.json", as_json, methods=["GET"])
         router.add_api_route(f"{prefix}/favourites.csv", as_csv, methods=["GET"])
         router.add_api_route(f"{prefix}/favourites", put, methods=["POST"])
+        router.add_api_route(f"{prefix}/favourites/put", put_by_form, methods=["POST"])
     return router
+
+
+async def _typed(request: Request) -> Put:
+    return parse_form(Put, await read_form(request))
+
+
+def _put(source: ViewSource, name: str, neuron_id: NeuronId, *, is_on: bool) -> tuple[str, ...]:
+    """The lists that the unit is on then; UnitNotFound for one that is not there."""
+    if not source.has(neuron_id):
+        raise UnitNotFound(f"no neuron {neuron_id} here")
+    with Favourites(source.folder) as favourites:
+        favourites.put(name, neuron_id, is_on=is_on)
+        return favourites.lists_of(neuron_id)
 
 
 def read_rows(state: State, served: Served, units: list[NeuronId]) -> list[UnitRow]:

@@ -8,6 +8,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from neuron_explainer.errors import UsageError
+from neuron_explainer.viewer.guard import EVERY_ADDRESS
 
 
 def bind(host: str, port: int) -> socket.socket:
@@ -30,10 +31,14 @@ def bind(host: str, port: int) -> socket.socket:
     return listening
 
 
-def address_of(listening: socket.socket) -> str:
-    """`http://127.0.0.1:8000/`"""
+def addresses_of(listening: socket.socket) -> list[str]:
+    """`http://127.0.0.1:8000/`, for a browser on this machine; then one for others, by this
+    machine's name, where it listens at all of its addresses."""
     host, port = listening.getsockname()[:2]
-    return f"http://{f'[{host}]' if ':' in host else host}:{port}/"
+    names = [f"[{host}]" if ":" in host else host]
+    if host in EVERY_ADDRESS:
+        names = ["localhost", socket.gethostname()]
+    return [f"http://{name}:{port}/" for name in names]
 
 
 class ViewServer(uvicorn.Server):

@@ -8,12 +8,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, NamedTuple
+from urllib.parse import urlencode
 
-from fastapi import APIRouter, Depends
-from starlette.responses import JSONResponse, Response
+from fastapi import APIRouter, Depends, Request
+from starlette.responses import JSONResponse, RedirectResponse, Response
 
 from neuron_explainer.errors import NeuronExplainerError, UsageError
 from neuron_explainer.records.neuron import NeuronId
+from neuron_explainer.viewer.forms import parse_form, read_form
 from neuron_explainer.viewer.hooks import Firing, LayersReading, UnitReading
 from neuron_explainer.viewer.served import (
     Find,
@@ -26,6 +28,8 @@ from neuron_explainer.viewer.served import (
 )
 
 NOTHING = UnitLine(None, None, "not explained")
+MOST_IN_ADDRESS = 2000
+"""Characters of a query that browsers, servers and messengers all pass on whole."""
 
 
 class Asked(NamedTuple):
@@ -41,6 +45,24 @@ class Asked(NamedTuple):
     by: Literal["share", "activation"] = "share"
     """What units are ranked by: activation as a share of their largest on record, where that is
     known, or as it is."""
+
+    @property
+    def query(self) -> dict[str, str]:
+        """What an address says of it."""
+        given = {"text": self.lines, "unit": self.unit.strip(), "layer": self.layer}
+        given["explained"] = "true" if self.explained else ""
+        given["by"] = "" if self.by == "share" else self.by
+        return {name: value for name, value in given.items() if value}
+
+    @property
+    def lines(self) -> str:
+        """The text; a form ends its lines with CR LF, which nobody typed."""
+        return self.text.replace("\r\n", "\n")
+
+    @property
+    def is_long(self) -> bool:
+        """Whether it is too much for an address."""
+        return len(urlencode(self.query)) > MOST_IN_ADDRESS
 
 
 class FiringUnit(NamedTuple):
@@ -100,7 +122,11 @@ Tried = UnitTried | LayersTried
 
 
 def make_router(find: Find, show: Show) -> APIRouter:
-    """`/try` and `/try.json`, of the first source and of each by its key."""
+    """`/try` and `/try.json`, of the first source and of each by its key.
+
+    A form is sent by POST, which takes a text of any length and leads to an address to share where
+    the text fits into one.
+    """
     router = APIRouter()
 
     def try_page(asked: Annotated[Asked, Depends()], key: str | None = None) -> Response:
@@ -113,6 +139,11 @@ def make_router(find: Find, show: Show) -> APIRouter:
             return _show(show, served, asked, None, error)
         return _show(show, served, asked, tried, None)
 
+    def typed_page(asked: Annotated[Asked, Depends(_typed)], key: str | None = None) -> Response:
+        if asked.is_long:
+            return try_page(asked, key)
+        return RedirectResponse(find(key).links.page("try", **asked.query), 303)
+
     def try_json(asked: Annotated[Asked, Depends()], key: str | None = None) -> Response:
         served = find(key)
         try:
@@ -121,15 +152,24 @@ def make_router(find: Find, show: Show) -> APIRouter:
             return JSONResponse({"error": str(error)}, status_of(error))
         return JSONResponse(as_json(tried))
 
+    def typed_json(asked: Annotated[Asked, Depends(_typed)], key: str | None = None) -> Response:
+        return try_json(asked, key)
+
     for prefix in prefixes():
         router.add_api_route(f"{prefix}/try", try_page, methods=["GET"])
+        router.add_api_route(f"{prefix}/try", typed_page, methods=["POST"])
         router.add_api_route(f"{prefix}/try.json", try_json, methods=["GET"])
+        router.add_api_route(f"{prefix}/try.json", typed_json, methods=["POST"])
     return router
+
+
+async def _typed(request: Request) -> Asked:
+    return parse_form(Asked, await read_form(request))
 
 
 def try_text(served: Served, asked: Asked) -> Tried:
     """UsageError for what cannot be meant, or where the source has no subject to ask."""
-    text = require_text(asked.text, "text")
+    text = require_text(asked.lines, "text")
     if asked.unit.strip():
         return _try_unit(served, NeuronId.parse(asked.unit), text)
     return _try_layers(served, asked, text)

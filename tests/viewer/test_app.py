@@ -18,6 +18,7 @@ from neuron_explainer.records.explanation import Explanation
 from neuron_explainer.records.neuron import NeuronId
 from neuron_explainer.stores.results import Results
 from neuron_explainer.viewer.app import STATIC, create_app
+from neuron_explainer.viewer.forms import FORM, MOST_BYTES
 from tests.viewer.served_fakes import HOSTILE, N_LAYERS, N_UNITS, Asked, FakeRecords
 from tests.viewer.viewed_runs import (
     ORIGIN,
@@ -130,6 +131,7 @@ def test_what_is_not_there_is_told_in_a_line(client: TestClient, path: str) -> N
     answer = client.get(path)
     assert answer.status_code == 404
     assert "Traceback" not in answer.text
+    assert 'aria-current="page"' not in answer.text
     if "/static/" not in path:
         alerts = re.findall('role="alert">([^<]+)<', answer.text)
         assert len(alerts) == 1
@@ -145,6 +147,27 @@ def test_what_is_not_there_is_told_in_a_line(client: TestClient, path: str) -> N
 )  # fmt: skip
 def test_what_cannot_be_meant_is_refused_in_a_line(client: TestClient, path: str) -> None:
     assert client.get(path).status_code == 422
+
+
+@pytest.mark.parametrize("path", [*PAGES, *JSONS, "/layers/9/neurons/0", "/static/view.css"])
+def test_head_is_answered_as_get_without_a_body(client: TestClient, path: str) -> None:
+    head, whole = client.head(path), client.get(path)
+    assert (head.status_code, head.content) == (whole.status_code, b"")
+    assert head.headers["content-type"] == whole.headers["content-type"]
+    assert "content-length" not in whole.headers or head.headers["content-length"]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"text=" + b"x" * MOST_BYTES, b"text=a&by=name", b"text=\xff", b"text=%ff", b"a=&" * 99],
+)
+@pytest.mark.parametrize("path", ["/try", "/favourites/put"])
+def test_a_form_that_no_page_sends_is_refused_in_a_line(
+    client: TestClient, path: str, body: bytes
+) -> None:
+    answer = client.post(path, content=body, headers={"Content-Type": FORM})
+    assert answer.status_code == 422
+    assert len(re.findall('role="alert">([^<\\n]+)<', answer.text)) == 1
 
 
 def test_problems_of_programs_are_json(client: TestClient) -> None:
@@ -175,6 +198,18 @@ def test_the_page_of_a_unit_tells_what_the_results_say(client: TestClient) -> No
     assert "explainer 0b" in page
     unexplained = Elements(client.get("/layers/0/neurons/6").text).text
     assert "dead unit: never active" in unexplained
+
+
+def test_what_the_weights_say_is_whole_in_every_shape(client: TestClient) -> None:
+    related = client.get("/layers/1/neurons/0.json").json()["explanations"][0]["text"]
+    fragment = client.get("/layers/0/neurons/0/weights").text
+    for html in (fragment, client.get("/layers/0/neurons/0?all=1").text):
+        shown = Elements(html).text
+        assert related.split(" ")[0] in shown.partition("Upstream, excite it")[2]
+        promoted, suppressed = re.findall(r"(?:Promotes|Suppresses)(.*?)(?=Supp|Up)", shown, re.S)
+        assert promoted.split()[-1] == "2" and suppressed.split()[-1] == "−2"
+    tokens = client.get("/layers/0/neurons/0/weights.json").json()["tokens"]
+    assert tokens["promoted"][0] == {"token": HOSTILE[0], "effect": 3.0}
 
 
 def test_previous_and_next_lead_through_all_units(client: TestClient) -> None:
@@ -224,6 +259,7 @@ def test_markdown_says_what_is_said_of_the_unit(client: TestClient) -> None:
     assert answer.headers["content-type"].startswith("text/plain")
     assert answer.text.startswith("## a run, neuron 0:0\n")
     assert answer.text.count("\n- ") >= 2
+    assert "- above 0 on 12 % of the tokens\n" in answer.text
 
 
 def test_scripts_and_styles_come_from_the_package_alone(client: TestClient) -> None:

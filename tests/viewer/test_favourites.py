@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
+from html import unescape
 from pathlib import Path
+from urllib.parse import urlencode
 
 import pytest
 from starlette.testclient import TestClient
@@ -49,10 +52,31 @@ def test_the_star_of_a_page_is_kept(client: TestClient, tmp_path: Path) -> None:
     wish = {"layer": 1, "neuron": 3}
     assert client.post("/favourites", json=wish).json() == {"lists": ["favourites"]}
     assert 'aria-pressed="true"' in client.get("/layers/1/neurons/3").text
-    assert "1:3" in client.get("/favourites").text
+    assert "1 neuron on <bdi>favourites" in client.get("/favourites").text
     assert client.post("/favourites", json={**wish, "on": False}).json() == {"lists": []}
     assert client.get("/favourites.json").json()["units"] == []
     assert (tmp_path / "view_favourites.sqlite").exists()
+
+
+def test_lists_are_named_and_changed_by_forms_alone(client: TestClient) -> None:
+    unit, name = "/layers/1/neurons/3", "to read & to do"
+    for back, page in (("unit", unit), ("list", f"/favourites?{urlencode({'list': name})}")):
+        form = {"unit": "1:3", "list": f" {name} ", "back": back}
+        answer = client.post("/favourites/put", data=form)
+        assert (answer.status_code, answer.headers["location"]) == (303, page)
+        assert client.get("/favourites.json", params={"list": name}).json()["units"] == ["1:3"]
+        answer = client.post("/favourites/put", data=hidden_fields(client.get(page).text))
+        assert (answer.status_code, answer.headers["location"]) == (303, page)
+        assert client.get("/favourites.json").json()["lists"] == []
+
+
+def hidden_fields(html: str) -> dict[str, str]:
+    """Of the first form of the page that says what is to be taken off."""
+    form = re.search(r"<form[^>]*>((?:<input[^>]*>)*)<button>take off", html)
+    assert form is not None
+    return {
+        name: unescape(value) for name, value in re.findall('name="(.*?)" value="(.*?)"', form[1])
+    }
 
 
 def test_the_csv_file_names_units_as_a_run_takes_them(client: TestClient, tmp_path: Path) -> None:

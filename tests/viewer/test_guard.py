@@ -113,7 +113,7 @@ def test_the_token_leads_nowhere_else() -> None:
 def test_every_answer_says_what_a_browser_may_not_do() -> None:
     for found in (client().get("/x"), client().get("/", headers={"Host": "evil"})):
         assert found.headers["x-content-type-options"] == "nosniff"
-        assert found.headers["referrer-policy"] == "no-referrer"
+        assert found.headers["referrer-policy"] == "same-origin"
         assert "default-src 'none'" in found.headers["content-security-policy"]
         assert "unsafe" not in found.headers["content-security-policy"]
 

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import http.client
 import json
+import socket
 import threading
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing
@@ -19,7 +20,7 @@ from starlette.testclient import TestClient
 from neuron_explainer.errors import StoreError, UsageError
 from neuron_explainer.viewer.hooks import Hooks, LiveStatus, no_hooks
 from neuron_explainer.viewer.live_feed import LiveFeed, Seen
-from neuron_explainer.viewer.server import ViewServer, address_of, bind
+from neuron_explainer.viewer.server import ViewServer, addresses_of, bind
 from tests.viewer.served_app import make_app, open_client
 from tests.viewer.served_fakes import HOSTILE, Asked, live
 from tests.viewer.test_try_routes import Page
@@ -248,8 +249,16 @@ def test_hooks_that_ask_all_are_whole(tmp_path: Path) -> None:
 def test_a_port_that_is_taken_is_one_clear_line() -> None:
     with bind("127.0.0.1", 0) as first:
         port = first.getsockname()[1]
-        assert address_of(first) == f"http://127.0.0.1:{port}/"
+        assert addresses_of(first) == [f"http://127.0.0.1:{port}/"]
         with pytest.raises(UsageError, match=f"{port}.*another --port"):
             bind("127.0.0.1", port)
     with pytest.raises(UsageError, match="another --port"):
         bind("127.0.0.1", 70_000)
+
+
+def test_an_address_is_one_that_can_be_opened() -> None:
+    with bind("0.0.0.0", 0) as listening:
+        port = listening.getsockname()[1]
+        here, elsewhere = addresses_of(listening)
+    assert here == f"http://localhost:{port}/"
+    assert elsewhere == f"http://{socket.gethostname()}:{port}/"

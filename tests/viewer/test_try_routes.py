@@ -71,6 +71,36 @@ def test_one_unit_has_its_value_on_every_token(client: TestClient, asked: Asked)
     assert "/layers/1/neurons/4" in {a.get("href") for a in page.all("a")}
 
 
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_lines_end_as_they_were_typed(client: TestClient, asked: Asked, method: str) -> None:
+    """A form ends each with CR LF."""
+    typed = {"text": "a b\r\nc \r d"}
+    given = {"params": typed} if method == "GET" else {"data": typed}
+    assert client.request(method, "/try.json", **given).status_code == 200
+    assert client.request(method, "/try", **given).status_code == 200
+    assert asked.texts == ["a b\nc \r d"] * 2
+
+
+def test_a_short_text_leads_to_an_address_to_share(client: TestClient, asked: Asked) -> None:
+    form = {"text": "a\r\nb", "unit": " 1:4 ", "layer": "", "by": "activation"}
+    answer = client.post("/s/b/try", data=form, follow_redirects=False)
+    assert answer.status_code == 303
+    assert answer.headers["location"] == "/s/b/try?text=a%0Ab&unit=1%3A4&by=activation"
+    assert asked.texts == []
+
+
+@pytest.mark.parametrize("word", ["word ", "字", "😀 "])
+def test_a_text_of_any_script_may_have_all_the_characters_that_the_form_takes(
+    client: TestClient, asked: Asked, word: str
+) -> None:
+    text = (word * MAX_CHARS)[:MAX_CHARS].strip()
+    answer = client.post("/try", data={"text": text})
+    assert answer.status_code == 200 and not answer.history
+    assert asked.texts == [text]
+    assert "none to share" in answer.text
+    assert max(len(a.get("href") or "") for a in Page(answer.text).all("a")) < 100
+
+
 def test_colour_is_full_at_the_most_on_record(client: TestClient) -> None:
     html = client.get("/try", params={"text": TEXT, "unit": "0:7"}).text
     assert "full at 8" in html  # unit 7 has 8 on record
