@@ -24,6 +24,7 @@ from neuron_explainer.subject.output_tokens import OutputTokenReader
 from neuron_explainer.subject.related_units import WeightedUnit, find_related
 from neuron_explainer.subject.source import ActivationSource, SubjectSource
 from neuron_explainer.viewer.hooks import (
+    AffectedToken,
     AffectedTokens,
     Firing,
     LayersReading,
@@ -120,7 +121,10 @@ class AskedSubject:
     def output_tokens(self, neuron_id: NeuronId) -> AffectedTokens:
         with self._lock:
             found = self._output_reader.read(neuron_id.layer_index, neuron_id.neuron_index)
-        return AffectedTokens(found.promoted, found.suppressed)
+        return AffectedTokens(
+            tuple(map(AffectedToken, found.promoted, found.raised_by)),
+            tuple(map(AffectedToken, found.suppressed, found.lowered_by)),
+        )
 
     def related(self, neuron_id: NeuronId) -> RelatedUnits:
         with self._lock:

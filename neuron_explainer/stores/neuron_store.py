@@ -245,12 +245,11 @@ class NeuronStore:
             raise UnitNotFound(f"no neuron {neuron_id}: a layer has neurons 0..{n_a_layer - 1}")
         if self.units.chosen is not None:
             raise UnitNotFound(
-                f"neuron {neuron_id} was not collected; the collection in {self.folder} holds "
-                f"{self.units.sentence()}"
+                f"neuron {neuron_id} was not collected; the collection holds {self.units.sentence()}"
             )
         raise UnitNotFound(
-            f"layer {neuron_id.layer_index} is not in {self.folder} "
-            f"(it has {', '.join(map(str, layers))}); run `collect` with --layers"
+            f"layer {neuron_id.layer_index} was not collected; the collection has layers "
+            f"{', '.join(map(str, layers))} (`collect --layers` takes others)"
         )
 
     def _file(self, path: Path) -> Any:

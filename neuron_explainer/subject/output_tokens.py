@@ -36,6 +36,10 @@ class OutputTokens(NamedTuple):
 
     promoted: tuple[str, ...]
     suppressed: tuple[str, ...]
+    raised_by: tuple[float, ...] = ()
+    """How much the logit of each promoted token, as `logit_effects` has it; empty: not said."""
+    lowered_by: tuple[float, ...] = ()
+    """The same of the suppressed ones, below 0."""
 
 
 class OutputTokenReader:
@@ -63,12 +67,20 @@ def output_tokens(
     """The k tokens whose logits each neuron of a layer raises most, and the k it lowers most."""
     logits = logit_effects(subject, layer, neurons)  # (neuron, token)
     k = min(k, logits.shape[1])
-    raised = logits.topk(k, dim=1).indices.tolist()
-    lowered = logits.topk(k, dim=1, largest=False).indices.tolist()
+    most, least = logits.topk(k, dim=1), logits.topk(k, dim=1, largest=False)  # (neuron, k)
     display = subject.tokenizer.display
+    rows = zip(
+        most.indices.tolist(), least.indices.tolist(), most.values.tolist(), least.values.tolist(),
+        strict=True,
+    )  # fmt: skip
     return [
-        OutputTokens(tuple(display[t] for t in up), tuple(display[t] for t in down))
-        for up, down in zip(raised, lowered, strict=True)
+        OutputTokens(
+            tuple(display[t] for t in up),
+            tuple(display[t] for t in down),
+            tuple(by),
+            tuple(down_by),
+        )
+        for up, down, by, down_by in rows
     ]
 
 

@@ -65,11 +65,21 @@ class LayersReading:
 
 
 @dataclass(frozen=True, slots=True)
-class AffectedTokens:
-    """Tokens whose logits a unit's output weights change most; display strings, strongest first."""
+class AffectedToken:
+    """A token whose logit a unit's output weights change."""
 
-    promoted: tuple[str, ...]
-    suppressed: tuple[str, ...]
+    token: str
+    """Display string."""
+    effect: float
+    """Change of the logit for one unit of activation, times what the final norm divides by."""
+
+
+@dataclass(frozen=True, slots=True)
+class AffectedTokens:
+    """Those that are changed most, the strongest first."""
+
+    promoted: tuple[AffectedToken, ...]
+    suppressed: tuple[AffectedToken, ...]
 
 
 @dataclass(frozen=True, slots=True)

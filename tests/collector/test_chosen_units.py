@@ -160,7 +160,7 @@ def test_a_unit_that_was_not_collected_is_refused_with_what_there_is(
         for read in (store.read_neuron, store.read_token_lookup):
             with pytest.raises(
                 UnitNotFound,
-                match=f"neuron {missing} was not collected; the collection in {tmp_path} holds "
+                match=f"neuron {missing} was not collected; the collection holds "
                 "5 chosen neurons of 2 layers",
             ):
                 read(missing)

@@ -67,7 +67,7 @@ def test_a_list_says_which_are_explained_of_all_that_are_collected(listed: Path)
 @pytest.mark.usefixtures("user")
 def test_what_was_not_collected_is_one_line(call: Call) -> None:
     invoke("collect", *RUN[1:-2], "--units", ",".join(UNITS), "--run", "few")
-    not_there = "neuron 0:4 was not collected; the collection in few/store holds 3 chosen neurons"
+    not_there = "neuron 0:4 was not collected; the collection holds 3 chosen neurons"
     for arguments, code, says in (
         (["show", "0:4"], 1, not_there),
         (["explain", "--neurons", "0:3,0:4"], 1, "it has 1 of this layer, 0:3 to 0:3"),

@@ -251,7 +251,8 @@ def test_weights_are_read_of_the_same_subject(run: Run, hooks: Hooks) -> None:
     subject = load_collected(run.spec, run.folder)
     (expected,) = output_tokens(subject, 1, [17])
     found = hooks.output_tokens(UNITS[2])
-    assert (found.promoted, found.suppressed) == (expected.promoted, expected.suppressed)
+    assert [one.token for one in found.promoted] == [*expected.promoted]
+    assert [one.effect for one in found.suppressed] == pytest.approx(expected.lowered_by)
     related = hooks.related(NeuronId(0, 3))
     assert related.upstream_positive == ()
     assert all(u.neuron_id.layer_index == 1 and u.weight > 0 for u in related.downstream_positive)
