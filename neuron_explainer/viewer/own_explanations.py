@@ -59,6 +59,8 @@ class OwnExplanation:
     """ISO 8601, UTC."""
     scored: ScoredSimulation
     cost: UnitCost
+    number: int = 0
+    """In the file; 0: it is not kept yet."""
 
 
 class OwnExplanations(Closing):
@@ -88,7 +90,7 @@ class OwnExplanations(Closing):
     def of_unit(self, neuron_id: NeuronId) -> tuple[OwnExplanation, ...]:
         """The newest first; StoreError for a row that is damaged."""
         rows = self._file.execute(
-            f"SELECT {COLUMNS} FROM own WHERE layer_index = ? AND neuron_index = ? "
+            f"SELECT {COLUMNS}, id FROM own WHERE layer_index = ? AND neuron_index = ? "
             "ORDER BY id DESC",
             (neuron_id.layer_index, neuron_id.neuron_index),
         )
@@ -111,7 +113,10 @@ def now() -> str:
 
 
 def _read(row: tuple[Any, ...]) -> OwnExplanation:
-    layer, unit, text, author, written_at, scorer, simulator, headline, scores, windows, cost = row
+    (
+        layer, unit, text, author, written_at, scorer, simulator, headline, scores, windows, cost,
+        number,
+    ) = row  # fmt: skip
     scored = ScoredSimulation(
         scorer=scorer,
         simulator=simulator,
@@ -120,4 +125,4 @@ def _read(row: tuple[Any, ...]) -> OwnExplanation:
         headline=headline,
     )
     cost = UnitCost(**json.loads(cost))
-    return OwnExplanation(NeuronId(layer, unit), text, author, written_at, scored, cost)
+    return OwnExplanation(NeuronId(layer, unit), text, author, written_at, scored, cost, number)

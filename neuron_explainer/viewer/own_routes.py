@@ -9,7 +9,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from fastapi import APIRouter, HTTPException
 from pydantic import BaseModel
@@ -17,6 +17,8 @@ from starlette.responses import HTMLResponse, JSONResponse, Response
 
 from neuron_explainer.errors import NeuronExplainerError, UsageError
 from neuron_explainer.records.neuron import NeuronId
+from neuron_explainer.records.unit_result import UnitResult
+from neuron_explainer.viewer.distributions import Axis
 from neuron_explainer.viewer.environment import render_fragment
 from neuron_explainer.viewer.hooks import OwnCost
 from neuron_explainer.viewer.own_explanations import (
@@ -26,6 +28,7 @@ from neuron_explainer.viewer.own_explanations import (
     now,
     read_own,
 )
+from neuron_explainer.viewer.report import Card
 from neuron_explainer.viewer.served import (
     Find,
     Served,
@@ -33,6 +36,8 @@ from neuron_explainer.viewer.served import (
     require_text,
     status_of,
 )
+from neuron_explainer.viewer.sources import Claim
+from neuron_explainer.viewer.unit_page import claim_card, read_record
 
 MAX_NAME = 80
 """Characters of how people call themselves."""
@@ -50,6 +55,13 @@ class Written(BaseModel):
     """The cost that was shown, word for word."""
 
 
+class OwnCard(NamedTuple):
+    """One of them, as a card draws it."""
+
+    own: OwnExplanation
+    card: Card
+
+
 @dataclass(frozen=True, slots=True)
 class OwnSection:
     """What own.html.j2 shows on the page of a unit."""
@@ -57,7 +69,7 @@ class OwnSection:
     neuron_id: NeuronId
     absent: str | None
     """Why no score can be had; None: it can."""
-    written: tuple[OwnExplanation, ...]
+    written: tuple[OwnCard, ...]
     """The newest first."""
     address: str
     """Of the list; `/cost` behind it asks for the cost, and a POST to it for a score."""
@@ -67,15 +79,28 @@ class OwnSection:
 
 def own_section(served: Served, neuron_id: NeuronId) -> OwnSection:
     """Nothing is raised: the rest of the page does not depend on it."""
-    written: tuple[OwnExplanation, ...] = ()
+    written: tuple[OwnCard, ...] = ()
     error = None
     try:
-        written = read_own(served.source.folder / FILE, neuron_id)
+        written = tuple(_cards(served, neuron_id))
     except NeuronExplainerError as raised:
         error = str(raised)
     absent = served.hooks.reasons.get("score_own")
     address = served.links.unit(neuron_id, "/own")
     return OwnSection(neuron_id, absent, written, address, error)
+
+
+def _cards(served: Served, neuron_id: NeuronId) -> Iterator[OwnCard]:
+    written = read_own(served.source.folder / FILE, neuron_id)
+    record = read_record(served.source, neuron_id)[0] if written else None
+    for own in written:
+        scored = own.scored
+        result = UnitResult(
+            neuron_id, own.author or "unnamed", own.text, None, {**scored.scores}, scored.headline,
+            scored.simulator, cost=own.cost, scorer=scored.scorer,
+        )  # fmt: skip
+        claim = Claim("own", "your own", result, scored.windows)
+        yield OwnCard(own, claim_card(claim, None, record))
 
 
 class UnderWay:
@@ -103,14 +128,15 @@ class UnderWay:
 
 
 def make_router(find: Find) -> APIRouter:
-    """Below the page of a unit: GET `/own` and `/own.json`, POST `/own/cost` and `/own`."""
+    """Below the page of a unit: GET `/own`, `/own.json` and `/own/windows`, POST `/own/cost` and
+    `/own`."""
     router = APIRouter()
     under_way = UnderWay()
 
     def own_list(layer: int, neuron: int, key: str | None = None) -> Response:
         served = find(key)
         section = own_section(served, _known(served, layer, neuron))
-        html = render_fragment("own_list.html.j2", own=section, links=served.links)
+        html = render_fragment("own_list.html.j2", own=section, axis=Axis(-1.0))
         return HTMLResponse(html, headers=NO_CACHE)
 
     def own_json(layer: int, neuron: int, key: str | None = None) -> Response:
@@ -118,7 +144,16 @@ def make_router(find: Find) -> APIRouter:
         section = own_section(served, _known(served, layer, neuron))
         if section.error is not None:
             return JSONResponse({"error": section.error}, 503)
-        return JSONResponse([as_json(own) for own in section.written], headers=NO_CACHE)
+        return JSONResponse([as_json(one.own) for one in section.written], headers=NO_CACHE)
+
+    def own_windows(layer: int, neuron: int, number: int, key: str | None = None) -> Response:
+        served = find(key)
+        neuron_id = _known(served, layer, neuron)
+        found = (one.card for one in _cards(served, neuron_id) if one.own.number == number)
+        card = next(found, None)
+        if card is None:
+            raise HTTPException(404, f"no such explanation of neuron {neuron_id}")
+        return HTMLResponse(render_fragment("claim_windows.html.j2", card=card, is_whole=True))
 
     def own_cost(layer: int, neuron: int, written: Written, key: str | None = None) -> Response:
         served = find(key)
@@ -141,6 +176,7 @@ def make_router(find: Find) -> APIRouter:
         of_unit = f"{prefix}/layers/{{layer}}/neurons/{{neuron}}/own"
         router.add_api_route(of_unit, own_list, methods=["GET"])
         router.add_api_route(f"{of_unit}.json", own_json, methods=["GET"])
+        router.add_api_route(f"{of_unit}/windows", own_windows, methods=["GET"])
         router.add_api_route(f"{of_unit}/cost", own_cost, methods=["POST"])
         router.add_api_route(of_unit, own_score, methods=["POST"])
     return router

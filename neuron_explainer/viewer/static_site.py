@@ -227,7 +227,6 @@ class _Writer:
             **unit_context(served, neuron_id, is_all=True),
             before=units[place - 1] if place else None,
             behind=units[place + 1] if place + 1 < len(units) else None,
-            listed=(),
         )  # fmt: skip
 
     def _links(self, file: str) -> FileLinks:

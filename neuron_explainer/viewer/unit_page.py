@@ -19,7 +19,7 @@ from neuron_explainer.records.unit_result import UnitResult
 from neuron_explainer.stores.makers import makers_of
 from neuron_explainer.stores.pattern_store import plain_pattern
 from neuron_explainer.viewer.comparison_source import report_window
-from neuron_explainer.viewer.display import significant
+from neuron_explainer.viewer.display import rarity, significant
 from neuron_explainer.viewer.report import Card, make_card
 from neuron_explainer.viewer.report_data import ReportNeuron
 from neuron_explainer.viewer.sources import Claim, ViewSource
@@ -124,7 +124,7 @@ def read_unit_page(source: ViewSource, neuron_id: NeuronId) -> UnitPage:
         neuron_id,
         record,
         problem,
-        tuple(_claim_cards(claims, record, neuron_id)),
+        tuple(_claim_cards(claims, record)),
         imported,
         () if record is None else window_sets(record),
         None if record is None else activation_histogram(record.random),
@@ -224,7 +224,7 @@ def unit_markdown(page: UnitPage, title: str) -> str:
                 worth += f" (95 % interval {score.low:.3f} to {score.high:.3f})"
         lines.append(f"- {said} – {_one_line(card.claim.label)}: {worth}")
     if page.record is not None and page.record.density is not None:
-        lines.append(f"- above 0 on {page.record.density:.4%} of the tokens")
+        lines.append(f"- above 0 on {rarity(page.record.density)} of the tokens")
     if page.record is not None:
         tokens = [one for window in page.record.top[:5] for one in strongest_tokens(window)[:1]]
         named = ", ".join(f"`{_one_line(t)}` {significant(a)}" for t, a in tokens)
@@ -232,24 +232,20 @@ def unit_markdown(page: UnitPage, title: str) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _claim_cards(
-    claims: Sequence[Claim], record: NeuronRecord | None, neuron_id: NeuronId
-) -> Iterable[ClaimCard]:
+def _claim_cards(claims: Sequence[Claim], record: NeuronRecord | None) -> Iterable[ClaimCard]:
     for number, claim in enumerate(claims):
         others = (other for other in claims if other.method == claim.baseline)
         beside = next(others, None)
         score = None if beside is None else beside.result.score
         baseline = None if beside is None or score is None else (beside.label, score)
-        card = None if claim.result.text is None else _card(claim, baseline, record, neuron_id)
+        card = None if claim.result.text is None else claim_card(claim, baseline, record)
         yield ClaimCard(claim, card, baseline, is_current=number == 0)
 
 
-def _card(
-    claim: Claim,
-    baseline: tuple[str, Score] | None,
-    record: NeuronRecord | None,
-    neuron_id: NeuronId,
+def claim_card(
+    claim: Claim, baseline: tuple[str, Score] | None, record: NeuronRecord | None
 ) -> Card:
+    """Of a claim that has a text."""
     result, windows = claim.result, claim.windows
     assert result.text is not None
     truths = (a for window in windows for a in window.true_activations if a is not None)
@@ -257,7 +253,7 @@ def _card(
     scale = windows[0].simulation.scale if windows else ActivationScale.NEURON
     return make_card(
         ReportNeuron(
-            neuron_id=neuron_id,
+            neuron_id=result.neuron_id,
             text=result.text,
             makers=makers_of(result, claim.simulation_prompt),
             scores=_headline_first(result),

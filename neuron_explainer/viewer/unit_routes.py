@@ -48,6 +48,14 @@ class Weights(NamedTuple):
     why_no_related: str | None
 
 
+class UnitLists(NamedTuple):
+    """Names of lists of favourites."""
+
+    of_unit: tuple[str, ...] = ()
+    """Those that it is on."""
+    all: tuple[str, ...] = ()
+
+
 def make_router(state: State) -> APIRouter:
     """`/layers/L/neurons/N` with its parts, and `/random`."""
     router = APIRouter()
@@ -58,7 +66,7 @@ def make_router(state: State) -> APIRouter:
         is_all = request.query_params.get("all") == "1"
         return state.show(
             served, "unit.html.j2", "unit", 200, **unit_context(served, neuron_id, is_all=is_all),
-            before=before, behind=behind, listed=_lists_of(served.source, neuron_id),
+            before=before, behind=behind, lists=_lists_of(served.source, neuron_id),
             own=own_section(served, neuron_id),
         )  # fmt: skip
 
@@ -89,12 +97,11 @@ def make_router(state: State) -> APIRouter:
     def weights(layer: str, neuron: str, key: str | None = None) -> Response:
         served, neuron_id = state.find(key), parse_unit(layer, neuron)
         found = read_weights(served, neuron_id)
-        return HTMLResponse(
-            render_fragment(
-                "unit_weights.html.j2", weights=found, links=served.links,
-                lines=served.look_up(_named(found)),
-            )
-        )  # fmt: skip
+        lines = served.look_up(_named(found))
+        html = render_fragment(
+            "unit_weights.html.j2", weights=found, links=served.links, lines=lines
+        )
+        return HTMLResponse(html)
 
     def weights_json(layer: str, neuron: str, key: str | None = None) -> Response:
         served, neuron_id = state.find(key), parse_unit(layer, neuron)
@@ -137,6 +144,7 @@ def unit_context(served: Served, neuron_id: NeuronId, *, is_all: bool) -> dict[s
 
     UnitNotFound for a unit of which nothing is known here.
     """
+    weights = read_weights(served, neuron_id) if is_all else None
     return {
         "page": read_unit_page(served.source, neuron_id),
         "axis": Axis(-1.0),
@@ -144,7 +152,8 @@ def unit_context(served: Served, neuron_id: NeuronId, *, is_all: bool) -> dict[s
         "n_open": N_TOP_OPEN,
         "strongest": strongest_tokens,
         "tokens": read_tokens(served.source, neuron_id) if is_all else None,
-        "weights": read_weights(served, neuron_id) if is_all else None,
+        "weights": weights,
+        "lines": {} if weights is None else served.look_up(_named(weights)),
     }
 
 
@@ -222,8 +231,9 @@ def _neighbours(
         return before, rows.neighbour(method, neuron_id, forward=True)
 
 
-def _lists_of(source: ViewSource, neuron_id: NeuronId) -> tuple[str, ...]:
+def _lists_of(source: ViewSource, neuron_id: NeuronId) -> UnitLists:
     if not (source.folder / FILE).exists():
-        return ()
+        return UnitLists()
     with Favourites(source.folder) as favourites:
-        return favourites.lists_of(neuron_id)
+        names = tuple(one.name for one in favourites.lists())
+        return UnitLists(favourites.lists_of(neuron_id), names)

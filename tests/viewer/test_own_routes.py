@@ -57,6 +57,22 @@ def test_a_score_is_kept_with_who_and_when(
     assert "Ada" in client.get(OWN).text
 
 
+def test_the_scored_windows_are_there_to_be_looked_at(client: TestClient, asked: Asked) -> None:
+    for text in ("one", "two"):
+        client.post(OWN, json=body(asked, text=text))
+    page = Page(client.get(OWN).text)
+    sources = [str(a["data-src"]) for a in page.all("details")]
+    assert len(set(sources)) == 2
+    for source in sources:
+        found = client.get(source)
+        assert found.status_code == 200
+        assert [a["data-name"] for _, a in Page(found.text).tags if "data-name" in a] == [
+            "real", "simulated",
+        ]  # fmt: skip
+    assert client.get(f"{OWN}/windows?number=99").status_code == 404
+    assert client.get(sources[0].replace("/4/", "/5/")).status_code == 404
+
+
 def test_nothing_is_scored_unless_its_cost_was_agreed_to(client: TestClient, asked: Asked) -> None:
     for agreed in ("", "at most nothing"):
         answer = client.post(OWN, json=body(asked, agreed=agreed))
@@ -159,7 +175,8 @@ def test_what_is_written_shows_as_text(client: TestClient, asked: Asked, text: s
     assert client.post(OWN, json=body(asked, text=text, author=text)).status_code == 200
     page = Page(client.get(OWN).text)
     assert {tag for tag, _ in page.tags} <= {
-        "div", "table", "thead", "tbody", "tr", "th", "td", "bdi", "b", "time", "span", "small"
+        "article", "b", "bdi", "dd", "details", "div", "dl", "dt", "h3", "i", "p", "small", "span",
+        "summary", "time",
     }  # fmt: skip
     (own,) = client.get(f"{OWN}.json").json()
     assert own["text"] == text.strip()

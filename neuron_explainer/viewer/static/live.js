@@ -22,7 +22,7 @@ function setUpLive() {
     const focused = document.activeElement;
     const link = place.contains(focused) ? focused.getAttribute("href") : null;
     place.innerHTML = html; // Made by the server, which escapes every text.
-    for (const styled of place.querySelectorAll("[data-style]")) styled.style.cssText = styled.dataset.style;
+    applyStyles(place);
     if (link) [...place.querySelectorAll("a")].find((a) => a.getAttribute("href") === link)?.focus();
     say(line);
   });

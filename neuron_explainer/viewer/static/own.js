@@ -31,7 +31,7 @@ function setUpOwn() {
   function showCost(cost) {
     agreed = cost.asked;
     const left = cost.left_usd === null ? "" : `; $${cost.left_usd.toFixed(4)} of the budget are left`;
-    say(`${cost.simulator}. ${cost.asked}${left}.` + (cost.fits ? "" : " That does not fit the budget; start the viewer with a larger --budget-usd."));
+    say(`${cost.asked}${left}.` + (cost.fits ? "" : " That does not fit the budget; start the viewer with a larger --budget-usd."));
     scoreButton.hidden = !cost.fits;
     if (cost.fits) scoreButton.focus();
   }
@@ -56,7 +56,9 @@ function setUpOwn() {
       const own = await post(address);
       const { value, reason } = own.scores[own.headline];
       const list = await fetch(address);
-      document.getElementById("own-list").innerHTML = await list.text(); // Escaped by the server.
+      const place = document.getElementById("own-list");
+      place.innerHTML = await list.text(); // Escaped by the server.
+      applyStyles(place);
       form.text.value = "";
       forget();
       say(value === null ? `No score: ${reason}.` : `Score ${value.toFixed(2)}; it is in the list below.`);

@@ -10,6 +10,11 @@ function remember(key, value) {
   }
 }
 
+function applyStyles(within) {
+  // The policy lets no text set a style; the parts that a server sends have theirs beside.
+  for (const element of within.querySelectorAll("[data-style]")) element.style.cssText = element.dataset.style;
+}
+
 function setUpTheme() {
   const media = { auto: "(prefers-color-scheme: dark)", light: "not all", dark: "all" };
   const names = Object.keys(media);
@@ -30,7 +35,7 @@ function setUpTheme() {
 }
 
 function setUpStretch() {
-  const boxes = [...document.querySelectorAll(".legend input")];
+  const boxes = [...document.querySelectorAll("input.stretches")];
   function apply(checked) {
     document.body.classList.toggle("stretch", checked);
     for (const box of boxes) box.checked = checked;

@@ -14,7 +14,8 @@
   const MOST_PAGES = 60;
   const address = new URL(box.dataset.address, location.href);
   let total = Number(box.dataset.n);
-  let drawn = "";
+  const [above, below] = [space(), space()]; // as high as the rows that are not in the page
+  const shown = new Map(); // place -> { line, row }, of what is in the page; a line stays as it is while it is seen
 
   const COLUMNS = ["unit", null, "score", null, "random", "baseline", "density"];
   const number = (value, digits = 2) => value.toFixed(digits).replace(/^-0\.00$/, "0.00").replace("-", "−");
@@ -59,10 +60,12 @@
     );
   }
 
-  function space(rows) {
-    const made = element("tr", { className: "space", ariaHidden: "true" }, element("td")); // Some columns may be hidden.
-    made.style.height = `${rows * ROW}px`;
-    return made;
+  function space() {
+    return element("tr", { className: "space", ariaHidden: "true" }, element("td")); // Some columns may be hidden.
+  }
+
+  function waiting() {
+    return element("tr", {}, element("th", { scope: "row" }, "…"), element("td", { className: "text" }));
   }
 
   function fetchPage(page) {
@@ -74,7 +77,7 @@
       const found = await answer.json();
       total = found.n_rows;
       pages.set(page, found.rows);
-      draw(true);
+      draw();
     }).catch(() => pages.delete(page));
     pages.set(page, promise);
     for (const old of pages.keys()) {
@@ -83,23 +86,53 @@
     }
   }
 
-  function draw(again = false) {
+  function rowAt(place) {
+    const page = Math.floor(place / PAGE);
+    if (!pages.has(page)) fetchPage(page);
+    const known = pages.get(page);
+    return Array.isArray(known) ? known[place % PAGE] : undefined;
+  }
+
+  function remove(place) {
+    const { line } = shown.get(place);
+    if (line.contains(document.activeElement)) box.focus({ preventScroll: true });
+    line.remove();
+    shown.delete(place);
+  }
+
+  function put(place, before) {
+    const row = rowAt(place);
+    const there = shown.get(place);
+    if (there && (there.row || !row)) return there.line;
+    const line = row ? rowElement(row) : waiting();
+    line.setAttribute("aria-rowindex", place + 2);
+    if (there) there.line.replaceWith(line);
+    else before.after(line);
+    shown.set(place, { line, row });
+    return line;
+  }
+
+  function draw() {
     const first = Math.max(0, Math.floor(box.scrollTop / ROW) - MORE);
     const last = Math.min(total, Math.ceil((box.scrollTop + box.clientHeight) / ROW) + MORE);
-    const key = `${first} ${last} ${total}`;
-    if (key === drawn && !again) return;
-    drawn = key;
-    const rows = [];
-    for (let i = first; i < last; i++) {
-      const page = Math.floor(i / PAGE);
-      if (!pages.has(page)) fetchPage(page);
-      const known = pages.get(page);
-      const row = Array.isArray(known) ? known[i % PAGE] : undefined;
-      rows.push(row ? rowElement(row) : element("tr", {}, element("th", { scope: "row" }, "…"), element("td", { className: "text" })));
-      rows.at(-1).setAttribute("aria-rowindex", i + 2);
-    }
-    tbody.replaceChildren(space(first), ...rows, space(total - last));
+    for (const place of [...shown.keys()]) if (place < first || place >= last) remove(place);
+    let before = above;
+    for (let place = first; place < last; place++) before = put(place, before);
+    above.style.height = `${first * ROW}px`;
+    below.style.height = `${(total - last) * ROW}px`;
     table.setAttribute("aria-rowcount", total + 1);
+  }
+
+  // Where one was: Back leads there
+
+  function setUpPlace() {
+    let timer;
+    box.addEventListener("scroll", () => {
+      clearTimeout(timer);
+      timer = setTimeout(() => history.replaceState({ ...history.state, rowsTop: box.scrollTop }, ""), 100);
+    }, { passive: true });
+    below.style.height = `${total * ROW}px`; // so that there is room to scroll
+    box.scrollTop = history.state?.rowsTop ?? 0;
   }
 
   function setUpHeadings() {
@@ -122,12 +155,14 @@
 
   box.classList.add("virtual");
   setUpHeadings();
-  let waiting = false;
+  tbody.replaceChildren(above, below);
+  setUpPlace();
+  let isDue = false;
   box.addEventListener("scroll", () => {
-    if (waiting) return;
-    waiting = true;
+    if (isDue) return;
+    isDue = true;
     requestAnimationFrame(() => {
-      waiting = false;
+      isDue = false;
       draw();
     });
   }, { passive: true });

@@ -12,16 +12,12 @@
 
   // Parts of a page
 
-  function applyStyles(within) {
-    for (const element of within.querySelectorAll("[data-style]")) element.style.cssText = element.dataset.style;
-  }
-
   async function load(part) {
     if (part.dataset.state) return;
     part.dataset.state = "loading";
     const place = part.querySelector(".filled");
     place.setAttribute("aria-busy", "true");
-    place.textContent = "…";
+    place.textContent = part.dataset.wait;
     try {
       const answer = await fetch(part.dataset.src);
       const text = await answer.text();
@@ -38,10 +34,11 @@
   }
 
   function setUpParts() {
-    for (const part of document.querySelectorAll("details[data-src]")) {
-      part.addEventListener("toggle", () => part.open && load(part));
-      if (part.open) load(part);
-    }
+    const isPart = "details[data-src]";
+    document.addEventListener("toggle", ({ target }) => {
+      if (target instanceof Element && target.matches(isPart) && target.open) load(target);
+    }, { capture: true }); // It does not bubble, and parts come and go.
+    for (const part of document.querySelectorAll(`${isPart}[open]`)) load(part);
   }
 
   // Windows: tokens by keyboard; simulated as a line under real
