@@ -34,7 +34,7 @@ from neuron_explainer.records.neuron import NeuronId
 
 if TYPE_CHECKING:
     from neuron_explainer.pipeline.summary import RunSummary
-    from neuron_explainer.records.patterns import Pattern
+    from neuron_explainer.records.patterns import FoundPatterns
     from neuron_explainer.records.score import Score, ScoredWindow
     from neuron_explainer.records.unit_result import UnitResult
 
@@ -166,7 +166,7 @@ def show(
     from neuron_explainer.cli_display import print_neuron
     from neuron_explainer.pipeline.kept_patterns import open_current_patterns
     from neuron_explainer.pipeline.records import open_records
-    from neuron_explainer.stores.pattern_store import plain_pattern
+    from neuron_explainer.stores.pattern_store import plain_patterns
     from neuron_explainer.stores.results import Results
 
     folder = RunFolder(run)
@@ -174,7 +174,7 @@ def show(
     result: UnitResult | None = None
     scored: tuple[ScoredWindow, ...] = ()
     candidates: tuple[tuple[str, Score], ...] = ()
-    patterns: tuple[Pattern, ...] = ()
+    found: FoundPatterns | None = None
     if folder.results.exists():
         with (
             Results(folder.results, read_only=True) as results,
@@ -182,20 +182,22 @@ def show(
         ):
             result, scored = results.newest(record.neuron_id)
             if kept is not None and result is not None:
-                patterns = kept.read_patterns(record.neuron_id).patterns
+                found = kept.read_patterns(record.neuron_id)
             if result is not None:
                 candidates = results.candidates(results.current_method(), record.neuron_id)
     if as_json:
+        searched = {"patterns": []} if found is None else plain_patterns(found)
         answer = {
             "record": asdict(record),
             "result": None if result is None else asdict(result),
-            "patterns": [plain_pattern(pattern) for pattern in patterns],
+            "patterns": searched.pop("patterns"),
+            "pattern_search": searched or None,
             "candidates": [{"text": text, "score": asdict(score)} for text, score in candidates],
             "scored_windows": [asdict(window) for window in scored],
         }
         typer.echo(json.dumps(answer, ensure_ascii=False, allow_nan=False))
     else:
-        print_neuron(console, record, result, scored, candidates, patterns, n_windows)
+        print_neuron(console, record, result, scored, candidates, found, n_windows)
 
 
 @app.command()

@@ -24,7 +24,7 @@ from neuron_explainer.records.neuron import (
     NeuronRecord,
     Stratum,
 )
-from neuron_explainer.records.patterns import Before, FoundPatterns, Pattern, TokenSet
+from neuron_explainer.records.patterns import Before, FoundPatterns, Lack, Pattern, TokenSet
 from neuron_explainer.records.scale import ActivationScale
 from neuron_explainer.records.score import Score, ScoredWindow
 from neuron_explainer.records.simulation import SequenceSimulation
@@ -114,7 +114,8 @@ def patterns(draw: st.DrawFn) -> Pattern:
     seed = draw(TOKENS)
     return Pattern(
         sets, draw(NUMBERS), draw(COUNTS), draw(NUMBERS), draw(NUMBERS), seed,
-        tuple(draw(VALUES) for _ in seed), draw(st.booleans()), draw(st.booleans()),
+        tuple(draw(VALUES) for _ in seed), draw(st.booleans()),
+        draw(st.none() | st.sampled_from(Lack)), draw(TOKENS), draw(fits),
     )  # fmt: skip
 
 

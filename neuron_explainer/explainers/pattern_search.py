@@ -8,15 +8,17 @@ none of which it is scored on:
 2. Prune: the shortest text that ends there and keeps a stated share of the activation. Of one to
    three tokens the fit text mostly tells (`collector/contexts.py`); else the subject is asked,
    behind a few tokens of other text, as the first positions of a text are like no others.
-3. Importance: each token is replaced by others; where the share is kept it does not matter. Of a
-   text that the fit text told, each token does: the shorter one did not keep the share.
+3. Importance: each token is replaced by others; where the share is kept it does not matter. The
+   first of a text does without being asked where the text without it did not keep the share, and
+   so each of a text that the fit text told.
 4. Generalise: each token that matters is replaced by its neighbours in the embedding, by its
    spellings with and without space and capital, and by what the subject itself expects there; those
    that keep the share join its set.
 5. The pattern's activation is its mean over all positions of the windows that match. Back to 1.
 
 Where no text keeps the share behind other text, and the seed's begins a window, the place matters:
-the activation is that of the text without anything before it. What follows is looked at last.
+the activation is that of the text without anything before it. A place alone takes a second window.
+What follows is looked at last. Where nothing holds, or the budget ends, it is told which.
 
 A search is a generator: it yields questions, and is sent their answers. So that many units are
 searched at once, in forward passes that they share (`pattern_probe.py`).
@@ -40,11 +42,13 @@ from neuron_explainer.explainers.pattern_windows import (
     find_before,
     find_matches,
     find_strong,
+    find_strongest,
+    find_word_starts,
     next_seed,
     read_windows,
 )
 from neuron_explainer.records.neuron import NeuronRecord
-from neuron_explainer.records.patterns import FoundPatterns, Pattern
+from neuron_explainer.records.patterns import FoundPatterns, Lack, Pattern
 
 LENGTHS = (1, 2, 3, 5, 8, 12)
 """Tokens of the texts that pruning tries; a pattern looks no further back."""
@@ -147,10 +151,13 @@ class UnitSearch:
                 break
             general = yield from self._generalise(seed)
             matched = find_matches(general, windows.ids)  # (window, seq) bool
+            if _is_place_once(general, matched):
+                general = _token_alone(seed, Lack.LONGER)
+                matched = find_matches(general, windows.ids)
             matched[seed.window, seed.place] = True
             share = float(open_mass[matched].sum()) / total
             open_mass[matched] = 0.0
-            patterns.append(self._pattern(seed, general, windows, matched, strong, share))
+            patterns.append(self._pattern(seed, general, windows, matched, mass, share))
         ordered = tuple(sorted(patterns, key=lambda pattern: -pattern.share))
         before = find_before(windows, mass, self.vocabulary)
         return FoundPatterns(ordered, self._budget.spent, self._budget.is_cut_short, before)
@@ -158,12 +165,12 @@ class UnitSearch:
     def _generalise(self, seed: Seed) -> Generator[list[Question], list[Answer], IdPattern]:
         """The seed's text as sets of token ids."""
         pruned = yield from self._prune(seed)
-        if pruned is None:
-            return IdPattern((frozenset(seed.text[-1:]),), at_start=False, is_whole=False)
+        if isinstance(pruned, Lack):
+            return _token_alone(seed, pruned)
         text = pruned.text
-        matters = [True] * len(text)
-        if not pruned.is_known:
-            matters = yield from self._find_what_matters(pruned)
+        matters = yield from self._find_what_matters(pruned)
+        if matters is None:
+            return _token_alone(seed, Lack.BUDGET)
         sets: list[frozenset[int] | None] = [
             frozenset([token]) if is_needed else None
             for token, is_needed in zip(text, matters, strict=True)
@@ -177,8 +184,8 @@ class UnitSearch:
         first = next(i for i, fits in enumerate(sets) if fits is not None)
         return IdPattern(tuple(sets[first:]))
 
-    def _prune(self, seed: Seed) -> Generator[list[Question], list[Answer], _Pruned | None]:
-        """The shortest text that keeps the share; None: none does, or there is no room to try."""
+    def _prune(self, seed: Seed) -> Generator[list[Question], list[Answer], _Pruned | Lack]:
+        """The shortest text that keeps the share, or why there is none."""
         lengths = [n for n in LENGTHS if n < len(seed.text)] + [len(seed.text)]
         if self.plan.prunes:
             known = self._prune_by_means(seed)
@@ -189,17 +196,18 @@ class UnitSearch:
         texts = [seed.text[-n:] for n in lengths]
         questions = [Question((*filler, *text)) for text in texts for filler in self.fillers]
         if not self._budget.take(questions):
-            return None
+            return Lack.BUDGET
         answers = yield questions
         n = len(self.fillers)
         least = self.plan.keep_share * seed.activation
         for i, text in enumerate(texts):
             activation = _mean(answers[i * n : (i + 1) * n])
             if activation >= least:
-                return _Pruned(text, activation, self.fillers)
+                n_shorter = len(texts[i - 1]) if i else 0
+                return _Pruned(text, activation, self.fillers, n_shorter)
         if seed.place + 1 == len(seed.text):
             return _Pruned(seed.text, seed.activation, ((),))
-        return None
+        return Lack.LONGER
 
     def _prune_by_means(self, seed: Seed) -> _Pruned | None:
         """None when the fit text does not tell."""
@@ -208,33 +216,38 @@ class UnitSearch:
             text = seed.text[-n:]
             mean = self.known(tuple(map(self.vocabulary.display, text)))
             if mean is not None and mean >= least:
-                return _Pruned(text, mean, self.fillers, is_known=True)
+                return _Pruned(text, mean, self.fillers, n_shorter=n - 1, is_known=True)
         return None
 
     def _find_what_matters(
         self, pruned: _Pruned
-    ) -> Generator[list[Question], list[Answer], list[bool]]:
-        """One a token; the one that does most when none does by itself.
+    ) -> Generator[list[Question], list[Answer], list[bool] | None]:
+        """One a token; the one that does most when none does by itself. None: no room to ask.
 
         None at all where it is the place in a window alone that matters.
         """
-        text, kept, fillers, _ = pruned
+        text, kept, fillers, n_shorter, is_known = pruned
+        n_told = 1 if n_shorter == len(text) - 1 else 0
+        if is_known or n_told == len(text):
+            return [True] * len(text)
         asked = [
             [
                 Question((*fillers[i % len(fillers)], *text[:place], other, *text[place + 1 :]))
-                for i, other in enumerate(self._others_than(token))
+                for i, other in enumerate(self._others_than(text[place]))
             ]
-            for place, token in enumerate(text)
+            for place in range(n_told, len(text))
         ]
         questions = list(chain.from_iterable(asked))
-        if not all(asked) or not self._budget.take(questions):
+        if not all(asked):
             return [True] * len(text)
+        if not self._budget.take(questions):
+            return None
         answers = iter((yield questions))
         without = [_mean(list(islice(answers, len(of_place)))) for of_place in asked]
-        matters = [activation < self.plan.keep_share * kept for activation in without]
-        if not any(matters) and not (yield from self._is_place_alone(pruned)):
-            matters[int(np.argmin(without))] = True  # each can do without each other one
-        return matters
+        told = [activation < self.plan.keep_share * kept for activation in without]
+        if n_told == 0 and not any(told) and not (yield from self._is_place_alone(pruned)):
+            told[int(np.argmin(without))] = True  # each can do without each other one
+        return [True] * n_told + told
 
     def _is_place_alone(self, pruned: _Pruned) -> Generator[list[Question], list[Answer], bool]:
         """Whether another text that begins a window does as well."""
@@ -252,7 +265,7 @@ class UnitSearch:
         self, pruned: _Pruned, place: int
     ) -> Generator[list[Question], list[Answer], frozenset[int]]:
         """Tokens that do as well in that place."""
-        text, kept, (filler, *_), _ = pruned
+        text, kept, (filler, *_), *_ = pruned
         own = frozenset([text[place]])
         expected: tuple[int, ...] = ()
         if text_before := (*filler, *text[:place]):
@@ -277,9 +290,10 @@ class UnitSearch:
         general: IdPattern,
         windows: SearchedWindows,
         matched: NDArray[np.bool_],
-        strong: NDArray[np.bool_],
+        mass: NDArray[np.float64],
         share: float,
     ) -> Pattern:
+        """matched: (window, seq); mass: the same, weighted, of what is strongly active."""
         counted = matched & ~np.isnan(windows.activations)
         weights = np.broadcast_to(windows.weights[:, None], matched.shape)[counted]
         show = self.vocabulary.display
@@ -288,11 +302,13 @@ class UnitSearch:
             activation=float(np.average(windows.activations[counted], weights=weights)),
             n_matches=int(counted.sum()),
             share=share,
-            precision=float(np.average(strong[counted], weights=weights)),
+            precision=float(np.average(mass[counted] > 0, weights=weights)),
             seed=tuple(map(show, seed.text[-len(general.sets) :])),
             seed_activations=windows.read(seed, len(general.sets)),
             at_start=general.at_start,
-            is_whole=general.is_whole,
+            lack=general.lack,
+            strongest=find_strongest(windows, matched, mass, self.vocabulary),
+            word_starts=find_word_starts(windows, matched, seed, self.vocabulary),
         )
 
 
@@ -304,12 +320,24 @@ class _Pruned(NamedTuple):
     """Behind the fillers."""
     fillers: tuple[tuple[int, ...], ...]
     """An empty one where the text must begin a window."""
+    n_shorter: int = -1
+    """Tokens of the longest text that did not keep it; -1: that is not known."""
     is_known: bool = False
     """From the fit text."""
 
     @property
     def at_start(self) -> bool:
         return self.fillers == ((),)
+
+
+def _token_alone(seed: Seed, lack: Lack) -> IdPattern:
+    return IdPattern((frozenset(seed.text[-1:]),), lack=lack)
+
+
+def _is_place_once(pattern: IdPattern, matched: NDArray[np.bool_]) -> bool:
+    """Whether it is of a place behind the first that one window alone has shown."""
+    is_place = pattern.at_start and len(pattern.sets) > 1 and not any(pattern.sets[:-1])
+    return is_place and int(matched.sum()) < 2
 
 
 def _mean(answers: Sequence[Answer]) -> float:

@@ -6,20 +6,24 @@ Steps 1 and 5 of the search (`pattern_search.py`, after Foote et al. 2023); no s
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from neuron_explainer.records.neuron import NeuronRecord
-from neuron_explainer.records.patterns import Before
+from neuron_explainer.records.patterns import Before, Lack
 from neuron_explainer.records.splits import TOP_SPLITS, Split, split_records
 
 LEAST_BEFORE = 8
 """Strong positions from which on it is said what follows them."""
 MOST_BEFORE = 0.5
 """Of the strong activation that must come before one token."""
+N_STRONGEST = 6
+"""Tokens of a pattern that are told apart by what they account for."""
 
 
 class Vocabulary(Protocol):
@@ -64,7 +68,7 @@ class IdPattern(NamedTuple):
 
     sets: tuple[frozenset[int] | None, ...]
     at_start: bool = False
-    is_whole: bool = True
+    lack: Lack | None = None
 
 
 def read_windows(record: NeuronRecord, vocabulary: Vocabulary) -> SearchedWindows:
@@ -129,6 +133,44 @@ def find_matches(pattern: IdPattern, ids: NDArray[np.int64]) -> NDArray[np.bool_
             is_in = np.isin(ids, list(tokens))
             fits[:, back:] &= is_in[:, : ids.shape[1] - back]
     return fits
+
+
+def find_strongest(
+    windows: SearchedWindows,
+    matched: NDArray[np.bool_],
+    mass: NDArray[np.float64],
+    vocabulary: Vocabulary,
+) -> tuple[str, ...]:
+    """The tokens at `matched` with most of the `mass`, both (window, seq), the first most."""
+    tokens, inverse = np.unique(windows.ids[matched], return_inverse=True)
+    of_token = np.bincount(inverse, mass[matched])
+    best = [i for i in np.argsort(-of_token, kind="stable")[:N_STRONGEST] if of_token[i] > 0]
+    return tuple(vocabulary.display(int(tokens[i])) for i in best)
+
+
+def find_word_starts(
+    windows: SearchedWindows, matched: NDArray[np.bool_], seed: Seed, vocabulary: Vocabulary
+) -> frozenset[str]:
+    """Of the tokens at `matched`, and of the seed's text, those that begin a word without a space.
+
+    The seed's tokens by what stands before them there; the others by what mostly does.
+    """
+    rows, places = np.nonzero(matched[:, 1:])
+    pairs = np.stack([windows.ids[rows, places], windows.ids[rows, places + 1]], axis=1)
+    counted, counts = np.unique(pairs, axis=0, return_counts=True)
+    balance: Counter[int] = Counter()
+    for (before, token), count in zip(counted.tolist(), counts.tolist(), strict=True):
+        balance[token] += count if _begins_word(before, token, vocabulary) else -count
+    starts = {token for token, more in balance.items() if more > 0}
+    for before, token in pairwise(seed.text[:-1]):
+        if _begins_word(before, token, vocabulary):
+            starts.add(token)
+    return frozenset(map(vocabulary.display, starts))
+
+
+def _begins_word(before: int, token: int, vocabulary: Vocabulary) -> bool:
+    is_piece = vocabulary.display(token)[:1].isalpha()
+    return is_piece and not vocabulary.display(before)[-1:].isalnum()
 
 
 def find_before(

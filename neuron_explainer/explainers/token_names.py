@@ -26,6 +26,13 @@ KEYWORDS = {*keyword.kwlist, *keyword.softkwlist} - {"_"} | {
     "function", "var", "let", "const", "public", "private", "static", "void", "struct", "enum",
     "elif", "namespace", "template", "typedef", "switch", "fn", "impl", "pub", "use",
 }  # fmt: skip
+ENGLISH = {
+    "and", "as", "assert", "break", "case", "class", "continue", "else", "except", "finally", "for",
+    "from", "function", "global", "if", "import", "in", "is", "let", "match", "not", "or", "pass",
+    "private", "public", "raise", "return", "static", "switch", "template", "try", "type", "use",
+    "while", "with",
+}  # fmt: skip
+"""Words of code that are common in English too: alone they are no sign of code."""
 BYTES = re.compile(r"\s?(<0x[0-9A-F]{2}>)+")
 """Part of a character, as the subject's tokenizer shows it."""
 BEGINNING = {"<|endoftext|>", "<|begin_of_text|>", "<s>", "<bos>"}
@@ -39,6 +46,11 @@ class Kind(NamedTuple):
     fits: Callable[[str], bool]
     has_examples: bool = True
     """Whether examples tell more than the name."""
+    is_said: Callable[[Sequence[str]], bool] = lambda _tokens: True
+    """Whether the name says what tokens share that all fit."""
+
+    def fits_all(self, tokens: Sequence[str]) -> bool:
+        return all(map(self.fits, tokens)) and self.is_said(tokens)
 
 
 def name_token(token: str, *, is_word: bool = False) -> str:
@@ -54,27 +66,31 @@ def name_token(token: str, *, is_word: bool = False) -> str:
     if not token or is_space(token):
         return _name_space(token)
     is_piece = token[0].islower() and not is_word
-    shown = printable(token if is_piece else token.strip(SPACES))
-    return f"“{'…' if is_piece else ''}{shorten(shown)}”"
+    shown = shorten(printable(token if is_piece else token.strip(SPACES)))
+    opening, closing = "‘’" if {*shown} & {*'“”"'} else "“”"
+    return f"{opening}{'…' if is_piece else ''}{shown}{closing}"
 
 
 def name_tokens(
-    tokens: Iterable[str], first: Sequence[str] = (), most_named: int = MOST_NAMED
+    tokens: Iterable[str],
+    first: Sequence[str] = (),
+    most_named: int = MOST_NAMED,
+    starts: frozenset[str] = frozenset(),
 ) -> str:
     """A set of tokens in words: all of a small one, of a larger one its kind and some examples.
 
-    first: members to name before the others.
+    first: members to name before the others. starts: those that are known to begin a word.
     """
     ordered = _in_order({*tokens}, first)
     kind = _kind_of(ordered)
     if kind is not None and not kind.has_examples:
         return kind.name
-    names = _names(ordered)
+    names = _names(ordered, starts)
     if len(names) <= most_named:
         return list_words(names)
     if kind is None:
         kind, members = _kind_of_most(ordered)
-        names = _names(members)
+        names = _names(members, starts)
     if not kind.has_examples:
         return kind.name
     shown = [name for name in names if name not in kind.name]  # “line breaks or punctuation”
@@ -125,9 +141,9 @@ def _group_of(token: str) -> _Group:
     return _Group.WORD if token.strip().isalnum() else _Group.SIGN
 
 
-def _names(tokens: Sequence[str]) -> list[str]:
+def _names(tokens: Sequence[str], starts: frozenset[str]) -> list[str]:
     """In their order, without repetition; several kinds of white space are one."""
-    words = {token.strip() for token in tokens if token.startswith(" ")}
+    words = starts.union(token.strip() for token in tokens if token.startswith(" "))
     spaces = [token for token in tokens if is_space(token)]
     kind = _kind_of(spaces)
     return list(
@@ -145,7 +161,7 @@ def _kind_of(tokens: Sequence[str]) -> Kind | None:
     if len(tokens) < 2:
         return None
     for kind in KINDS:
-        if all(map(kind.fits, tokens)):
+        if kind.fits_all(tokens):
             is_few = len({token.strip() for token in tokens}) < MOST_NAMED
             return kind._replace(has_examples=True) if kind is NUMBERS and is_few else kind
     ending = _common_ending([token.strip() for token in tokens])
@@ -156,7 +172,7 @@ def _kind_of_most(tokens: Sequence[str]) -> tuple[Kind, Sequence[str]]:
     """Of a set that no name fits as a whole: of most of it with those it fits, or of anything."""
     for kind in KINDS:
         members = [token for token in tokens if kind.fits(token)]
-        if len(members) >= MOSTLY * len(tokens):
+        if len(members) >= MOSTLY * len(tokens) and kind.is_said(members):
             return kind._replace(name=f"mostly {kind.name}"), members
     return TOKENS, tokens
 
@@ -173,8 +189,17 @@ def _is_word(token: str) -> bool:
     return token.strip().isalpha()
 
 
+def _is_cased_word(token: str) -> bool:
+    """Of an alphabet that has capitals."""
+    return _is_word(token) and token.lower() != token.upper()
+
+
 def _is_letter(token: str) -> bool:
-    return _is_word(token) and len(token.strip()) == 1
+    return _is_cased_word(token) and len(token.strip()) == 1
+
+
+def _is_capitalised(token: str) -> bool:
+    return _is_word(token) and token.strip()[0].isupper()
 
 
 def _is_punctuation(token: str) -> bool:
@@ -190,6 +215,7 @@ KINDS = (
         has_examples=False,
     ),
     Kind("line breaks", _is_line_break, has_examples=False),
+    Kind("tabs", lambda t: is_space(t) and {*t} == {"\t"}, has_examples=False),
     Kind("spaces", lambda t: is_space(t) and not _is_line_break(t), has_examples=False),
     Kind("white space", is_space, has_examples=False),
     NUMBERS,
@@ -210,11 +236,16 @@ KINDS = (
     Kind("line breaks or punctuation", lambda t: _is_line_break(t) or _is_punctuation(t)),
     Kind("parts of rare characters", lambda t: BYTES.fullmatch(t) is not None),
     Kind("control characters", lambda t: not any(c.isprintable() for c in t.strip(" "))),
-    Kind("code keywords", lambda t: t.strip() in KEYWORDS and len(t.strip()) > 3),
+    Kind(
+        "code keywords",
+        lambda t: t.strip() in KEYWORDS and len(t.strip()) > 3,
+        is_said=lambda tokens: any(token.strip() not in ENGLISH for token in tokens),
+    ),
     Kind("capital letters", lambda t: _is_letter(t) and t.isupper()),
     Kind("single letters", _is_letter),
     Kind("words in capitals", lambda t: _is_word(t) and t.isupper() and len(t.strip()) > 1),
-    Kind("capitalised words", lambda t: _is_word(t) and t.strip()[0].isupper()),
+    Kind("capitalised words", lambda t: _is_capitalised(t) and (t[0] == " " or len(t) > 3)),
+    Kind("capitalised words or their beginnings", _is_capitalised),
 )
 """Tried in this order."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from neuron_explainer.pipeline.folder import RunFolder
@@ -13,6 +14,8 @@ from neuron_explainer.stores.results import Results
 
 CHOICES = "patterns"
 """Among a method's choices: those that its patterns were found with."""
+CONTEXT_CHOICES = ("collection", "n_contexts")
+"""Of these, what the context means depend on."""
 STAGES = "stages"
 """Among a cascade's choices: those of each of its stages."""
 
@@ -21,6 +24,14 @@ def find_choices(choices: Mapping[str, Any]) -> Mapping[str, Any] | None:
     """Those that a method's patterns were found with; None: it has none."""
     of_all = [choices, *choices.get(STAGES, ())]
     return next((one[CHOICES] for one in of_all if CHOICES in one), None)
+
+
+def open_pattern_store(
+    path: Path, choices: Mapping[str, Any], *, read_only: bool = False
+) -> PatternStore:
+    """choices: those that the patterns are found with."""
+    contexts = fingerprint({name: choices[name] for name in CONTEXT_CHOICES})
+    return PatternStore(path, fingerprint(choices), contexts, read_only=read_only)
 
 
 @contextmanager
@@ -32,7 +43,7 @@ def open_kept_patterns(
     if found is None or not folder.patterns.exists():
         yield None
         return
-    with PatternStore(folder.patterns, fingerprint(found), read_only=True) as kept:
+    with open_pattern_store(folder.patterns, found, read_only=True) as kept:
         yield kept
 
 

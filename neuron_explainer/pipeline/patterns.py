@@ -33,10 +33,11 @@ from neuron_explainer.pipeline.events import (
     StageStarted,
 )
 from neuron_explainer.pipeline.folder import RunFolder
+from neuron_explainer.pipeline.kept_patterns import open_pattern_store
 from neuron_explainer.pipeline.methods import PatternReaders
 from neuron_explainer.pipeline.process_memory import memory_budget_bytes, used_memory_bytes
 from neuron_explainer.pipeline.records import read_subject_choices
-from neuron_explainer.pipeline.spec import RunSpec, fingerprint
+from neuron_explainer.pipeline.spec import RunSpec
 from neuron_explainer.records.explanation import TokenLookupTable
 from neuron_explainer.records.neuron import NeuronId
 from neuron_explainer.records.patterns import ContextMeans, FoundPatterns
@@ -50,8 +51,10 @@ from neuron_explainer.subject.source import SubjectSource
 UNITS_A_GROUP = 128
 TOKENS_A_COLLECTED_ONE = 4
 """Of forward passes for patterns in all, for one token of the collection."""
-MOST_TOKENS = 1000
+MOST_TOKENS = 2000
 """A unit, when `--pattern-tokens` is not given."""
+MUCH_CUT = 0.25
+"""Of the units; from there on it is said how more is had."""
 LEAST_FOR_SUMS = 1e8
 """Bytes; some hundred units with all their contexts."""
 FILLER_TOKENS = 4
@@ -75,9 +78,11 @@ def require_store(records: RecordSource) -> NeuronStore:
 
 
 def pattern_plan(spec: RunSpec, store: NeuronStore) -> PatternPlan:
-    """With the budget that suits the collection when none is named."""
+    """When no budget is named, with one that suits the collection, or some of its units alone."""
     if spec.pattern_tokens is not None:
         return PatternPlan(budget_tokens=spec.pattern_tokens)
+    if spec.neurons_wanted is not None:
+        return PatternPlan(budget_tokens=MOST_TOKENS)
     suited = TOKENS_A_COLLECTED_ONE * store.manifest.n_tokens // max(1, len(store.units))
     return PatternPlan(budget_tokens=min(MOST_TOKENS, suited))
 
@@ -101,8 +106,8 @@ def open_patterns(
         yield None
         return
     store = require_store(records)
-    name = fingerprint(pattern_choices(spec, store))
-    with PatternStore(folder.patterns, name, read_only=True) as kept:
+    choices = pattern_choices(spec, store)
+    with open_pattern_store(folder.patterns, choices, read_only=True) as kept:
         yield PatternReaders(
             kept.read_patterns,
             lambda neuron_id: kept.read_contexts(neuron_id, store.vocabulary),
@@ -118,9 +123,9 @@ def lack_patterns(
     store = require_store(records)
     if not folder.patterns.exists():
         return True
-    name = fingerprint(pattern_choices(spec, store))
-    with PatternStore(folder.patterns, name, read_only=True) as kept:
-        return not kept.units(with_patterns=True).issuperset(neuron_ids)
+    choices = pattern_choices(spec, store)
+    with open_pattern_store(folder.patterns, choices, read_only=True) as kept:
+        return not kept.units_with_patterns().issuperset(neuron_ids)
 
 
 def find_patterns(
@@ -135,9 +140,9 @@ def find_patterns(
         return
     store = require_store(records)
     plan = pattern_plan(spec, store)
-    with PatternStore(folder.patterns, fingerprint(pattern_choices(spec, store))) as kept:
+    with open_pattern_store(folder.patterns, pattern_choices(spec, store)) as kept:
         wanted = sorted(neuron_ids)
-        known, done = kept.units(with_patterns=False), kept.units(with_patterns=True)
+        known, done = kept.units_with_contexts(), kept.units_with_patterns()
         subject = load_collected(spec, folder)
         new = [neuron_id for neuron_id in wanted if neuron_id not in known]
         if new:
@@ -256,7 +261,12 @@ def _search_all(
             "patterns",
             f"{n_waiting:,} neurons: {cost.n_passes:,} forward passes, "
             f"{cost.n_tokens / n_waiting:,.0f} tokens and {seconds:.3f} s a neuron; the budget cut "
-            f"{n_cut / n_waiting:.0%} short",
+            f"{n_cut / n_waiting:.0%} short"
+            + (
+                f" (--pattern-tokens {max(MOST_TOKENS, 3 * plan.budget_tokens)} for more)"
+                if n_cut > MUCH_CUT * n_waiting
+                else ""
+            ),
         )
     )
 

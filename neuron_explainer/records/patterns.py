@@ -8,12 +8,28 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import NamedTuple, TypeAlias
 
 from neuron_explainer.records.explanation import TokenLookupTable
 
 TokenSet: TypeAlias = frozenset[str] | None
 """Display strings, any of which fits; None: every token fits."""
+
+
+class Lack(StrEnum):
+    """Why a pattern is of the current token alone, though what stands before it may matter."""
+
+    LONGER = "longer"
+    """No text as long as a pattern may be does the same."""
+    BUDGET = "budget"
+    """There was no room to ask."""
+
+    @property
+    def reason(self) -> str:
+        if self is Lack.LONGER:
+            return "no text of as many tokens as are tried does the same"
+        return "the budget of forward passes ended before its context was found"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +54,13 @@ class Pattern:
     """Raw, of each token of the seed as it stands in its own window."""
     at_start: bool = False
     """It fits at the beginning of a window alone."""
-    is_whole: bool = True
-    """False: more text matters than a pattern may have, or than there was room to try."""
+    lack: Lack | None = None
+    """None: the sets say all that matters."""
+    strongest: tuple[str, ...] = ()
+    """The current tokens that account for most of the strong activation where it fits, the first
+    most."""
+    word_starts: frozenset[str] = frozenset()
+    """Tokens without a space before them that begin a word where it was found."""
 
     def __post_init__(self) -> None:
         is_bare = len(self.sets) > 1 and self.sets[0] is None and not self.at_start

@@ -1,9 +1,11 @@
 """What a run found of its units' patterns, in one sqlite file.
 
-    contexts   the contexts that a choice of patterns follows, once: (row, 3) token ids
-    units      one row a unit and choice: its context means, then its patterns
+    contexts        the contexts whose means are kept, once: (row, 3) token ids
+    unit_contexts   one row a unit: its context means
+    unit_patterns   one row a unit: its patterns
 
-Rows name the fingerprint of the choices that made them. One unit is read without the rest.
+Rows name the fingerprint of the choices that made them: context means serve every budget of a
+search. One unit is read without the rest.
 """
 
 from __future__ import annotations
@@ -20,15 +22,25 @@ from numpy.typing import NDArray
 
 from neuron_explainer.errors import StoreError
 from neuron_explainer.records.neuron import NeuronId
-from neuron_explainer.records.patterns import Before, ContextMeans, FoundPatterns, Pattern, TokenSet
+from neuron_explainer.records.patterns import (
+    Before,
+    ContextMeans,
+    FoundPatterns,
+    Lack,
+    Pattern,
+    TokenSet,
+)
 from neuron_explainer.stores.closing import Closing
 from neuron_explainer.stores.sqlite_file import SqliteFile
 
 SCHEMA = (
     "CREATE TABLE IF NOT EXISTS contexts (fingerprint TEXT PRIMARY KEY, tokens BLOB NOT NULL)",
-    "CREATE TABLE IF NOT EXISTS units (fingerprint TEXT NOT NULL, layer_index INTEGER NOT NULL, "
-    "neuron_index INTEGER NOT NULL, contexts BLOB NOT NULL, patterns BLOB, "
-    "PRIMARY KEY (fingerprint, layer_index, neuron_index)) WITHOUT ROWID",
+    *(
+        f"CREATE TABLE IF NOT EXISTS {table} (fingerprint TEXT NOT NULL, layer_index INTEGER "
+        "NOT NULL, neuron_index INTEGER NOT NULL, found BLOB NOT NULL, "
+        "PRIMARY KEY (fingerprint, layer_index, neuron_index)) WITHOUT ROWID"
+        for table in ("unit_contexts", "unit_patterns")
+    ),
 )
 OF_UNIT = "fingerprint = ? AND layer_index = ? AND neuron_index = ?"
 
@@ -44,10 +56,13 @@ class StoredContexts(NamedTuple):
 class PatternStore(Closing):
     """StoreError for a file that is damaged, or of a unit that is not in it."""
 
-    def __init__(self, path: Path, fingerprint: str, *, read_only: bool = False) -> None:
-        """fingerprint: of the choices whose patterns are meant."""
+    def __init__(
+        self, path: Path, patterns: str, contexts: str, *, read_only: bool = False
+    ) -> None:
+        """patterns, contexts: fingerprints of the choices whose patterns and means are meant."""
         self._path = path
-        self._fingerprint = fingerprint
+        self._patterns = patterns
+        self._contexts = contexts
         self._file = SqliteFile(path, *SCHEMA, read_only=read_only)
         self._tokens: NDArray[np.int32] | None = None
 
@@ -57,7 +72,7 @@ class PatternStore(Closing):
     def write_contexts(self, tokens: NDArray[np.int32]) -> None:
         """tokens: (row, 3) ids in the text's order, negative where a row does not say."""
         blob = zlib.compress(np.ascontiguousarray(tokens, "<i4").tobytes())
-        values = (self._fingerprint, blob)
+        values = (self._contexts, blob)
         self._file.execute("INSERT INTO contexts VALUES (?, ?) ON CONFLICT DO NOTHING", values)
 
     def write_unit_contexts(self, contexts: Iterable[tuple[NeuronId, StoredContexts]]) -> None:
@@ -65,22 +80,18 @@ class PatternStore(Closing):
         with self._transaction():
             for neuron_id, of_unit in contexts:
                 self._file.execute(
-                    "INSERT INTO units (fingerprint, layer_index, neuron_index, contexts) "
-                    "VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING",
-                    (*self._key(neuron_id), _pack(of_unit)),
+                    "INSERT INTO unit_contexts VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING",
+                    (self._contexts, *_key(neuron_id), _pack(of_unit)),
                 )
 
     def write_patterns(self, found: Iterable[tuple[NeuronId, FoundPatterns]]) -> None:
-        """All of them in one transaction; StoreError when a unit's contexts are not there."""
+        """All of them in one transaction, in place of what is there of them."""
         with self._transaction():
             for neuron_id, patterns in found:
-                blob = zlib.compress(_dump(patterns))
-                written = self._file.execute(
-                    f"UPDATE units SET patterns = ? WHERE {OF_UNIT} RETURNING 1",
-                    (blob, *self._key(neuron_id)),
+                self._file.execute(
+                    "INSERT OR REPLACE INTO unit_patterns VALUES (?, ?, ?, ?)",
+                    (self._patterns, *_key(neuron_id), zlib.compress(_dump(patterns))),
                 )
-                if not written:
-                    raise StoreError(f"{self._path}: neuron {neuron_id} has no context means yet")
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
@@ -93,19 +104,20 @@ class PatternStore(Closing):
                 self._file.execute("ROLLBACK")
             raise
 
-    def units(self, *, with_patterns: bool) -> set[NeuronId]:
-        """Those with context means, or those with patterns as well."""
-        condition = " AND patterns IS NOT NULL" if with_patterns else ""
+    def units_with_contexts(self) -> set[NeuronId]:
+        return self._units("unit_contexts", self._contexts)
+
+    def units_with_patterns(self) -> set[NeuronId]:
+        return self._units("unit_patterns", self._patterns)
+
+    def _units(self, table: str, fingerprint: str) -> set[NeuronId]:
         rows = self._select(
-            f"SELECT layer_index, neuron_index FROM units WHERE fingerprint = ?{condition}",
-            self._fingerprint,
+            f"SELECT layer_index, neuron_index FROM {table} WHERE fingerprint = ?", fingerprint
         )
         return {NeuronId(*row) for row in rows}
 
     def read_patterns(self, neuron_id: NeuronId) -> FoundPatterns:
-        (blob,) = self._unit(neuron_id, "patterns")
-        if blob is None:
-            raise StoreError(f"{self._path}: neuron {neuron_id} has no patterns yet; run `explain`")
+        blob = self._read("unit_patterns", self._patterns, neuron_id)
         try:
             return _load(zlib.decompress(blob))
         except (zlib.error, ValueError, LookupError, TypeError) as error:
@@ -113,7 +125,7 @@ class PatternStore(Closing):
 
     def read_contexts(self, neuron_id: NeuronId, display: Sequence[str]) -> ContextMeans:
         """display: the string of each token id."""
-        (blob,) = self._unit(neuron_id, "contexts")
+        blob = self._read("unit_contexts", self._contexts, neuron_id)
         try:
             raw = zlib.decompress(blob)
             n = int(np.frombuffer(raw, "<i4", 1)[0])
@@ -126,28 +138,28 @@ class PatternStore(Closing):
 
     def _context_tokens(self) -> NDArray[np.int32]:
         if self._tokens is None:
-            rows = self._select(
-                "SELECT tokens FROM contexts WHERE fingerprint = ?", self._fingerprint
-            )
+            rows = self._select("SELECT tokens FROM contexts WHERE fingerprint = ?", self._contexts)
             self._tokens = np.frombuffer(zlib.decompress(rows[0][0]), "<i4").reshape(-1, 3)
         return self._tokens
 
-    def _unit(self, neuron_id: NeuronId, column: str) -> tuple[Any, ...]:
+    def _read(self, table: str, fingerprint: str, neuron_id: NeuronId) -> bytes:
         rows = self._file.execute(
-            f"SELECT {column} FROM units WHERE {OF_UNIT}", self._key(neuron_id)
+            f"SELECT found FROM {table} WHERE {OF_UNIT}", (fingerprint, *_key(neuron_id))
         )
         if not rows:
             raise StoreError(f"{self._path}: neuron {neuron_id} has no patterns yet; run `explain`")
-        return rows[0]
-
-    def _key(self, neuron_id: NeuronId) -> tuple[str, int, int]:
-        return self._fingerprint, neuron_id.layer_index, neuron_id.neuron_index
+        blob: bytes = rows[0][0]
+        return blob
 
     def _select(self, query: str, *values: str) -> list[tuple[Any, ...]]:
         return self._file.execute(query, values)
 
     def _damaged(self, error: Exception) -> StoreError:
         return StoreError(f"{self._path} is damaged ({error}); remove it, and run `explain` again")
+
+
+def _key(neuron_id: NeuronId) -> tuple[int, int]:
+    return neuron_id.layer_index, neuron_id.neuron_index
 
 
 def _pack(contexts: StoredContexts) -> bytes:
@@ -179,7 +191,6 @@ def _context_means(
 
 
 def plain_pattern(pattern: Pattern) -> dict[str, Any]:
-    """As JSON has it."""
     return {
         "sets": [None if fits is None else sorted(fits) for fits in pattern.sets],
         "activation": pattern.activation,
@@ -189,18 +200,26 @@ def plain_pattern(pattern: Pattern) -> dict[str, Any]:
         "seed": pattern.seed,
         "seed_activations": pattern.seed_activations,
         "at_start": pattern.at_start,
-        "is_whole": pattern.is_whole,
+        "lack": pattern.lack,
+        "strongest": pattern.strongest,
+        "word_starts": sorted(pattern.word_starts),
     }
 
 
-def _dump(found: FoundPatterns) -> bytes:
-    plain = {
+def plain_patterns(found: FoundPatterns) -> dict[str, Any]:
+    """As JSON has it."""
+    return {
         "patterns": [plain_pattern(pattern) for pattern in found.patterns],
         "n_tokens": found.n_tokens,
         "is_cut_short": found.is_cut_short,
         "before": found.before,
     }
-    text = json.dumps(plain, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+
+
+def _dump(found: FoundPatterns) -> bytes:
+    text = json.dumps(
+        plain_patterns(found), ensure_ascii=False, allow_nan=False, separators=(",", ":")
+    )
     return text.encode("utf-8", "surrogatepass")
 
 
@@ -219,5 +238,10 @@ def _pattern(plain: Mapping[str, Any]) -> Pattern:
     sets: tuple[TokenSet, ...] = tuple(
         None if fits is None else frozenset(fits) for fits in plain["sets"]
     )
-    tuples = {name: tuple(plain[name]) for name in ("seed", "seed_activations")}
-    return Pattern(**{**plain, **tuples, "sets": sets})
+    tuples = {name: tuple(plain[name]) for name in ("seed", "seed_activations", "strongest")}
+    others = {
+        "sets": sets,
+        "lack": None if plain["lack"] is None else Lack(plain["lack"]),
+        "word_starts": frozenset(plain["word_starts"]),
+    }
+    return Pattern(**{**plain, **tuples, **others})

@@ -37,7 +37,7 @@ from neuron_explainer.pipeline.run_revise import run_revise
 from neuron_explainer.pipeline.spec import RunSpec
 from neuron_explainer.pipeline.summary import summarize_method
 from neuron_explainer.records.neuron import NeuronId
-from neuron_explainer.records.patterns import FoundPatterns, Pattern
+from neuron_explainer.records.patterns import FoundPatterns, Lack, Pattern
 from neuron_explainer.records.splits import Split, split_records
 from neuron_explainer.stores.neuron_store import NeuronStore
 from neuron_explainer.stores.pattern_store import PatternStore
@@ -249,6 +249,7 @@ def test_json_has_the_exact_sets_of_each_pattern(finished: RunFolder) -> None:
     ]
     assert told == [pattern.sets for pattern in patterns]
     assert [one["share"] for one in answer["patterns"]] == [one.share for one in patterns]
+    assert answer["pattern_search"].keys() == {"n_tokens", "is_cut_short", "before"}
     shown = output_of("show", str(neuron_id), "--run", str(finished.path))
     for pattern in patterns:
         for token in pattern.sets[-1] or ():
@@ -272,14 +273,14 @@ def test_the_page_shows_patterns_and_runs_nothing_in_them(folder: RunFolder) -> 
     hostile = "<script>alert(1)</script>"
     pattern = Pattern(
         (frozenset([hostile, " of"]), None, frozenset(["\n", " “x”"])), 2.0, 9, 0.5, 0.9,
-        (hostile, " a", "\n"), (0.0, None, 2.0), is_whole=False,
+        (hostile, " a", "\n"), (0.0, None, 2.0), lack=Lack.LONGER,
     )  # fmt: skip
     with Results(folder.results, read_only=True) as results, open_current_patterns(
         folder, results
     ) as kept:  # fmt: skip
         assert kept is not None
-        name = kept._fingerprint
-    with PatternStore(folder.patterns, name) as writer:
+        names = kept._patterns, kept._contexts
+    with PatternStore(folder.patterns, *names) as writer:
         writer.write_patterns(
             (neuron_id, FoundPatterns((pattern,), 10, False)) for neuron_id in UNITS
         )
@@ -293,6 +294,7 @@ def test_the_page_shows_patterns_and_runs_nothing_in_them(folder: RunFolder) -> 
         assert hostile in text
         assert "50 %" in text and "any" in text and "↵" in text
         assert "pattern behind these words" in text
+        assert "no text of as many tokens as are tried does the same" in text
 
 
 def test_published_records_have_no_patterns_and_it_is_said_in_one_line(

@@ -15,7 +15,7 @@ from neuron_explainer.explainers.pattern_search import (
     UnitSearch,
 )
 from neuron_explainer.records.neuron import ActivationRecord, Stratum
-from neuron_explainer.records.patterns import Before, FoundPatterns, Pattern, TokenSet
+from neuron_explainer.records.patterns import Before, FoundPatterns, Lack, Pattern, TokenSet
 from tests.explainers.made_up_subject import (
     FILLERS,
     OTHER_WORDS,
@@ -52,7 +52,7 @@ def test_a_context_is_found_with_its_true_substitutes() -> None:
     found = of_subject().find(*OF_TEXTS)
     (pattern,) = found.patterns
     assert pattern.sets == sets("University Institute", "of")
-    assert pattern.is_whole
+    assert pattern.lack is None
     assert not pattern.at_start
     assert (pattern.share, pattern.precision) == (1.0, 1.0)
     assert (pattern.activation, pattern.n_matches) == (5.0, 3)
@@ -128,6 +128,36 @@ def test_a_token_at_a_windows_start_is_told_from_the_place_alone() -> None:
     assert pattern.n_matches == 2
 
 
+def test_a_place_that_one_window_shows_is_not_claimed() -> None:
+    subject = MadeUpSubject(lambda tokens: 6.0 if len(tokens) == 4 else 0.0, [])
+    (pattern,) = subject.find("w12 w13 w14 w15 w16").patterns
+    assert (pattern.sets, pattern.at_start, pattern.lack) == (sets("w15"), False, Lack.LONGER)
+
+
+def test_tokens_stand_by_what_they_account_for() -> None:
+    strength = {"two": 5.0, "three": 9.0, "four": 8.0}
+    subject = MadeUpSubject(lambda t: strength.get(t[-1], 0.0), strength, {"two": "three four"})
+    texts = ["w0 two w1"] * 5 + ["w2 three w3", "w4 four w5 four"]
+    (pattern,) = subject.find(*texts).patterns
+    assert pattern.strongest == ("two", "four", "three")
+
+
+def test_pieces_that_begin_a_word_are_told_from_those_inside_one() -> None:
+    subject = MadeUpSubject(lambda t: 4.0 if t[-1] in ("py", "ing") else 0.0, ["py", "ing", "`"])
+    (one, other) = subject.find("w0 ` py w1", "w2 ` py w3", "w4 w0 ing w5").patterns
+    assert [p.word_starts & {"py", "ing"} for p in (one, other)] == [{"py"}, set()]
+
+
+def test_room_that_ends_before_it_is_known_what_matters_claims_nothing_of_it() -> None:
+    phrase = ["once", "upon", "a", "time"]
+    subject = MadeUpSubject(lambda t: 3.0 * (list(t[-4:]) == phrase), phrase)
+    text = "w0 w1 w2 w3 w4 w5 once upon a time w6"
+    lengths = [n for n in LENGTHS if n < 10] + [10]
+    to_prune = sum(n + len(FILLERS[0]) for n in lengths) * len(FILLERS)
+    (pattern,) = subject.find(text, plan=PatternPlan(budget_tokens=to_prune)).patterns
+    assert (pattern.sets, pattern.lack) == (sets("time"), Lack.BUDGET)
+
+
 def test_unrelated_things_are_patterns_of_their_own_by_share() -> None:
     def unit(tokens: Sequence[str]) -> float:
         return 4.0 if tokens[-1] == "cat" else of_unit(tokens)
@@ -147,7 +177,7 @@ def test_a_context_longer_than_any_that_is_tried_is_admitted() -> None:
     middle = " ".join(OTHER_WORDS[i % 30] for i in range(29))
     subject = MadeUpSubject(unit, ["begin", "end"])
     (pattern,) = subject.find(f"w0 begin {middle} end w1 end").patterns
-    assert not pattern.is_whole
+    assert pattern.lack is Lack.LONGER
     assert pattern.sets == sets("end")
     assert (pattern.activation, pattern.n_matches, pattern.precision) == (2.5, 2, 0.5)
 
@@ -177,7 +207,7 @@ def test_the_budget_is_never_exceeded_and_its_end_is_told() -> None:
 
 def test_with_nothing_to_spend_the_current_token_is_named_and_no_more_claimed() -> None:
     found = of_subject().find(*OF_TEXTS, plan=PatternPlan(budget_tokens=0))
-    assert [(p.sets, p.is_whole) for p in found.patterns] == [(sets("of"), False)]
+    assert [(p.sets, p.lack) for p in found.patterns] == [(sets("of"), Lack.BUDGET)]
 
 
 def test_without_pruning_the_longest_text_is_tried_first_and_alone() -> None:
@@ -199,7 +229,7 @@ def test_without_pruning_too_a_text_that_does_not_keep_the_activation_is_no_patt
     subject = MadeUpSubject(unit, ["begin", "end"])
     plan = PatternPlan(100_000, prunes=False)
     (pattern,) = subject.find(f"w0 begin {middle} end w1", plan=plan).patterns
-    assert not pattern.is_whole
+    assert pattern.lack is Lack.LONGER
 
 
 def test_without_generalising_each_token_stands_for_itself() -> None:

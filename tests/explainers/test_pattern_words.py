@@ -17,7 +17,7 @@ from neuron_explainer.explainers.pattern_words import (
     describe_pattern,
     describe_patterns,
 )
-from neuron_explainer.records.patterns import Before, FoundPatterns, Pattern, TokenSet
+from neuron_explainer.records.patterns import Before, FoundPatterns, Lack, Pattern, TokenSet
 
 REPEATABLE = settings(derandomize=True, database=None, deadline=None, max_examples=300)
 Members = str | Sequence[str] | None
@@ -28,7 +28,9 @@ def pattern(
     share: float = 1.0,
     precision: float = 1.0,
     at_start: bool = False,
-    is_whole: bool = True,
+    lack: Lack | None = None,
+    strongest: Sequence[str] = (),
+    word_starts: Sequence[str] = (),
 ) -> Pattern:
     """sets: one token, several with the seed's first, or None for any."""
     members = [(one,) if isinstance(one, str) else one for one in sets]
@@ -40,7 +42,9 @@ def pattern(
         precision=precision,
         seed=tuple(" seed" if one is None else one[0] for one in members),
         at_start=at_start,
-        is_whole=is_whole,
+        lack=lack,
+        strongest=tuple(strongest),
+        word_starts=frozenset(word_starts),
     )
 
 
@@ -80,15 +84,22 @@ NUMBERS = [" 1", " 2", " 3", " 4", " 5"]
         (pattern(" not", None), "anything after “not”"),
         (pattern(" two"), "“two”"),
         (pattern(" two", precision=0.2), "at times “two”"),
-        (pattern(" two", precision=0.2, is_whole=False), "“two” in some contexts"),
-        (pattern(" two", at_start=True), "“two” at the start of a text"),
-        (pattern(None, at_start=True), "anything at the start of a text"),
-        (pattern(None, " two", at_start=True), "“two” as the 2nd token of a text"),
-        (pattern(None, None, None, at_start=True), "anything as the 3rd token of a text"),
-        (pattern(*[None] * 11, " a", at_start=True), "“a” as the 12th token of a text"),
-        (pattern(" Dear", " two", at_start=True), "“two” after “Dear” at the start of a text"),
+        (pattern(" two", precision=0.2, lack=Lack.LONGER), "“two” in some contexts"),
+        (pattern(" two", precision=0.2, lack=Lack.BUDGET), "at times “two”"),
+        (pattern(" two", lack=Lack.BUDGET), "“two”"),
+        (pattern("`", "torch", word_starts=["torch"]), "“torch” after “`”"),
+        (pattern("torch", " .", word_starts=["torch"]), "“.” after “torch”"),
+        (pattern("tor", "ch", word_starts=["tor"]), "“…ch” in “torch”"),
+        (pattern([f" w{i}" for i in range(9)], strongest=[" w7", " w5"]),
+         "tokens such as “w0”, “w7”, “w5”, “w1”"),
+        (pattern(" two", at_start=True), "“two” at the start of a window"),
+        (pattern(None, at_start=True), "anything at the start of a window"),
+        (pattern(None, " two", at_start=True), "“two” as the 2nd token of a window"),
+        (pattern(None, None, None, at_start=True), "anything as the 3rd token of a window"),
+        (pattern(*[None] * 11, " a", at_start=True), "“a” as the 12th token of a window"),
+        (pattern(" Dear", " two", at_start=True), "“two” after “Dear” at the start of a window"),
         (pattern(None, " Dear", None, " two", at_start=True),
-         "“two” some tokens after “Dear” at the start of a text"),
+         "“two” some tokens after “Dear” at the start of a window"),
         (pattern(" {", "0", " }"), "“}” after “{0”"),
     ],
 )  # fmt: skip
@@ -162,6 +173,32 @@ def test_a_unit_does_several_things_when_none_is_most_and_others_are_much(
     assert text.startswith("several things: ") == is_several
 
 
+def test_clauses_about_the_same_tokens_are_one_thing() -> None:
+    one = pattern(" wiki", "/", share=0.5)
+    same, other = pattern(" i", [" /", "/"], share=0.4), pattern(" i", " the", share=0.4)
+    assert not describe_patterns(found(one, same)).startswith("several")
+    assert describe_patterns(found(one, other)).startswith("several")
+
+
+def test_what_was_not_found_is_no_thing_of_its_own() -> None:
+    lost = pattern(" the", share=0.4, lack=Lack.LONGER)
+    text = describe_patterns(found(pattern(" a", " b", share=0.5), lost))
+    assert text == "“b” after “a” (50%); “the” in some contexts (40%)"
+
+
+@pytest.mark.parametrize(
+    ("lacks", "told"),
+    [([Lack.LONGER], Lack.LONGER), ([Lack.LONGER, Lack.BUDGET], Lack.BUDGET)],
+)
+def test_where_nothing_holds_the_reason_stands_behind_the_tokens(
+    lacks: list[Lack], told: Lack
+) -> None:
+    patterns = [pattern(f" w{i}", share=0.5, lack=lack) for i, lack in enumerate(lacks)]
+    text = describe_patterns(found(*patterns))
+    assert text.startswith("“w0”")
+    assert text.endswith(f"; no pattern found: {told.reason}")
+
+
 def test_patterns_that_read_alike_are_one_clause() -> None:
     one, other = pattern(" a", NUMBERS, share=0.3), pattern(" a", [" 7", *NUMBERS], share=0.4)
     assert describe_patterns(found(one, other)) == "numbers after “a” (70%)"
@@ -171,8 +208,8 @@ def test_patterns_of_a_few_tokens_wherever_they_stand_are_one_clause() -> None:
     patterns = [
         pattern(" cat", share=0.3),
         pattern([" dog", " dogs"], share=0.2),
-        pattern(" ox", share=0.1, is_whole=False),
-        pattern(" cow", share=0.05, is_whole=False),
+        pattern(" ox", share=0.1, lack=Lack.LONGER),
+        pattern(" cow", share=0.05, lack=Lack.LONGER),
         pattern(" hen", share=0.2, precision=0.1),
         pattern(NUMBERS, share=0.1),
     ]
@@ -220,7 +257,7 @@ def patterns_drawn(draw: st.DrawFn) -> Pattern:
         precision=draw(st.floats(0, 1)),
         seed=tuple(draw(tokens) if fits is None else min(fits) for fits in sets),
         at_start=at_start,
-        is_whole=at_start or len(sets) > 1 or draw(st.booleans()),
+        lack=None if at_start or len(sets) > 1 else draw(st.sampled_from([None, *Lack])),
     )
 
 

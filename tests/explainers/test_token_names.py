@@ -59,14 +59,16 @@ def test_a_token_has_a_name(token: str, name: str) -> None:
         ([" d", " c", " b", " a"], "“a”, “b”, “c” or “d”"),
         ([" 1", " 2", "10", "3", "5"], "numbers"),
         ([" 1", "1", " 2"], "“1” or “2”"),
-        ([" The", " House", " Of", " Commons", "In"],
-         "capitalised words such as “Commons”, “House”, “In”, “Of”"),
+        ([" The", " House", " Of", " Commons", "Lords"],
+         "capitalised words such as “Commons”, “House”, “Lords”, “Of”"),
+        ([" The", "In", "Wh", "An", "Th"],
+         "capitalised words or their beginnings such as “An”, “In”, “Th”, “The”"),
         (["NASA", " USA", " UK", " EU", "UN"],
          "words in capitals such as “EU”, “NASA”, “UK”, “UN”"),
         ([" A", "B", "C", " D", "E"], "capital letters such as “A”, “B”, “C”, “D”"),
         ([" a", " B", " c", " D", " e"], "single letters such as “B”, “D”, “a”, “c”"),
         (["!", ".", "?", ";", ":"], "punctuation such as “!”, “.”, “:”, “;”"),
-        (["(", " (", "[", '("', "{", "(("], 'opening brackets such as “(”, “("”, “((”, “[”'),
+        (["(", " (", "[", '("', "{", "(("], 'opening brackets such as “(”, ‘("’, “((”, “[”'),
         ([")", ")]", "]", "}", ").", "),"], "closing brackets such as “)”, “),”, “).”, “)]”"),
         (['"', " '", "`"], "quotation marks"),
         (["walking", " running", "seeing", "being", " sing"],
@@ -77,6 +79,10 @@ def test_a_token_has_a_name(token: str, name: str) -> None:
         (["\n", "\n  "], "line breaks"),
         (["\n  ", "\n\t"], "line breaks and indentation"),
         ([" ", "  ", "\t"], "spaces"),
+        (["\t", "\t\t"], "tabs"),
+        ([" with", " from", " while", " else", " pass"],
+         "tokens such as “else”, “from”, “pass”, “while”"),
+        (["的", "人", "不", "了", "在"], "tokens such as “不”, “了”, “人”, “在”"),
         ([" ", "\n"], "white space"),
         (["\n", ".", ";", ":", "(", "\n\n"],
          "line breaks or punctuation such as “(”, “.”, “:”, “;”"),
@@ -105,6 +111,14 @@ def test_the_tokens_that_matter_most_are_named_first() -> None:
         "tokens such as “w7x”, “w3x”, “w0x”, “w1x”"
     )
     assert name_tokens([" b", " a"], [" b"]) == "“b” or “a”"
+
+
+def test_a_piece_that_is_known_to_begin_a_word_shows_as_one() -> None:
+    assert name_tokens(["python", "ing"], starts=frozenset(["python"])) == "“…ing” or “python”"
+
+
+def test_what_has_double_quotation_marks_stands_in_single_ones() -> None:
+    assert name_tokens(["”", '."', "x"]) == '‘."’, ‘”’ or “…x”'
 
 
 @pytest.mark.parametrize("most_named", [1, 2, 3, 4])

@@ -51,10 +51,10 @@ def find(
     listener: FakeListener | None = None,
 ) -> Means:
     """What is kept of all units that are asked for, one lot after the other."""
-    with PatternStore(path / "patterns.sqlite", "f") as kept:
+    with PatternStore(path / "patterns.sqlite", "f", "c") as kept:
         for neuron_ids in asked:
             stage.run(neuron_ids, kept, listener or FakeListener())
-        units = sorted(kept.units(with_patterns=False))
+        units = sorted(kept.units_with_contexts())
         return {i: kept.read_contexts(i, stage.store.vocabulary) for i in units}
 
 
@@ -125,10 +125,10 @@ def test_a_stage_that_is_interrupted_goes_on_to_the_same_means(
         if isinstance(event, StageAdvanced) and event.n_done > 2 * n_a_pass:
             raise KeyboardInterrupt
 
-    with PatternStore(tmp_path / "patterns.sqlite", "f") as kept:
+    with PatternStore(tmp_path / "patterns.sqlite", "f", "c") as kept:
         with pytest.raises(KeyboardInterrupt):
             stage_of(store, source, room=0).run(wanted, kept, listen)
-        assert kept.units(with_patterns=False) == set(wanted[:2])
+        assert kept.units_with_contexts() == set(wanted[:2])
     found = find(tmp_path, stage_of(store, source), wanted[2:])
     assert found == {i: at_once[i] for i in wanted}
 

@@ -15,15 +15,15 @@ from neuron_explainer.pipeline.kept_patterns import (
     STAGES,
     open_current_patterns,
     open_kept_patterns,
+    open_pattern_store,
 )
-from neuron_explainer.pipeline.spec import fingerprint
 from neuron_explainer.records.neuron import NeuronId
 from neuron_explainer.records.patterns import FoundPatterns, Pattern
-from neuron_explainer.stores.pattern_store import PatternStore, StoredContexts
+from neuron_explainer.stores.pattern_store import StoredContexts
 from neuron_explainer.stores.results import Results
 
 UNIT = NeuronId(0, 7)
-MINE, OTHERS = {"seed": 0}, {"seed": 1}
+MINE, OTHERS = ({"collection": "c", "n_contexts": 9, "seed": seed} for seed in (0, 1))
 """Choices that patterns were found with."""
 NOTHING = StoredContexts(np.empty(0, np.int32), np.empty(0, np.float32), np.empty(0, np.float32))
 
@@ -38,7 +38,7 @@ def folder(tmp_path: Path) -> RunFolder:
     """The same unit's patterns by two choices."""
     folder = RunFolder(tmp_path)
     for choices, token in ((MINE, " mine"), (OTHERS, " others")):
-        with PatternStore(folder.patterns, fingerprint(choices)) as kept:
+        with open_pattern_store(folder.patterns, choices) as kept:
             kept.write_unit_contexts([(UNIT, NOTHING)])
             kept.write_patterns([(UNIT, found(token))])
     return folder

@@ -23,10 +23,12 @@ from neuron_explainer.pipeline.events import Event, StageAdvanced, StageStarted,
 from neuron_explainer.pipeline.folder import RunFolder
 from neuron_explainer.pipeline.patterns import (
     LEAST_FOR_SUMS,
+    MOST_TOKENS,
     check_patterns,
     find_patterns,
     lack_patterns,
     open_patterns,
+    pattern_plan,
     room_for_sums,
 )
 from neuron_explainer.pipeline.process_memory import used_memory_bytes
@@ -34,6 +36,7 @@ from neuron_explainer.pipeline.records import open_records, run_choices
 from neuron_explainer.pipeline.run import run, run_collect, run_explain
 from neuron_explainer.pipeline.spec import RunSpec
 from neuron_explainer.records.neuron import NeuronId
+from neuron_explainer.stores.neuron_store import NeuronStore
 from neuron_explainer.stores.results import BASELINE, Results
 from tests.fakes import FakeListener
 from tests.pipeline.cascades import FakeStore
@@ -105,12 +108,16 @@ def rows(folder: RunFolder) -> dict[NeuronId, Row]:
     return only
 
 
-def rows_by_choice(folder: RunFolder) -> dict[str, dict[NeuronId, Row]]:
-    query = "SELECT fingerprint, layer_index, neuron_index, contexts, patterns FROM units"
-    of_all: dict[str, dict[NeuronId, Row]] = {}
+def rows_by_choice(folder: RunFolder) -> dict[tuple[str, str | None], dict[NeuronId, Row]]:
+    """By the fingerprints of the context means and of the patterns."""
+    query = (
+        "SELECT c.fingerprint, p.fingerprint, layer_index, neuron_index, c.found, p.found "
+        "FROM unit_contexts AS c LEFT JOIN unit_patterns AS p USING (layer_index, neuron_index)"
+    )
+    of_all: dict[tuple[str, str | None], dict[NeuronId, Row]] = {}
     with closing(sqlite3.connect(folder.patterns)) as connection:
-        for name, layer, unit, *blobs in connection.execute(query):
-            of_all.setdefault(name, {})[NeuronId(layer, unit)] = Row(*blobs)
+        for means, patterns, layer, unit, *blobs in connection.execute(query):
+            of_all.setdefault((means, patterns), {})[NeuronId(layer, unit)] = Row(*blobs)
     return of_all
 
 
@@ -220,17 +227,37 @@ def test_room_for_sums_is_half_of_what_is_left_and_never_too_little() -> None:
     assert 0.4e9 <= room_for_sums(RunSpec(memory_gb=used_gb + 1)) <= 0.6e9
 
 
-@pytest.mark.parametrize("change", [{"pattern_tokens": 100}, {"n_contexts": 7}, {"seed": 5}])
+@pytest.mark.parametrize(
+    ("change", "reads_again"),
+    [({"pattern_tokens": 100}, False), ({"n_contexts": 7}, True), ({"seed": 5}, False)],
+)
 def test_other_choices_have_rows_of_their_own_and_the_old_ones_stay(
-    spec: RunSpec, folder: RunFolder, change: dict[str, int]
+    spec: RunSpec, folder: RunFolder, change: dict[str, int], reads_again: bool
 ) -> None:
     before = find(spec, folder, UNITS[:4])
-    find_patterns(replace(spec, **change), open_records(folder), folder, UNITS[:4], ignore)
+    (names,) = rows_by_choice(folder)
+    listener = FakeListener()
+    find_patterns(replace(spec, **change), open_records(folder), folder, UNITS[:4], listener)
     of_all = rows_by_choice(folder)
-    assert len(of_all) == 2
-    assert before in of_all.values()
-    (new,) = (rows for rows in of_all.values() if rows != before)
-    assert new.keys() == before.keys()
+    assert of_all[names] == before
+    assert len({patterns for _, patterns in of_all}) == 2
+    assert len({means for means, _ in of_all}) == 1 + reads_again
+    stages = [event.stage for event in listener.heard(StageStarted)]
+    assert stages == (["contexts", "patterns"] if reads_again else ["patterns"])
+
+
+def test_a_sample_of_the_neurons_has_the_whole_budget_for_each(
+    spec: RunSpec, collected: RunFolder
+) -> None:
+    store = NeuronStore(collected.store)
+    free = replace(spec, pattern_tokens=None)
+    of_all = 4 * store.manifest.n_tokens // len(store.units)
+    assert pattern_plan(free, store).budget_tokens == of_all < MOST_TOKENS
+    assert pattern_plan(replace(free, neurons="all"), store).budget_tokens == of_all
+    for neurons in ("3", LISTED):
+        sample = replace(free, neurons=neurons)
+        assert pattern_plan(sample, store).budget_tokens == MOST_TOKENS
+    assert pattern_plan(replace(free, pattern_tokens=7), store).budget_tokens == 7
 
 
 @pytest.mark.parametrize(

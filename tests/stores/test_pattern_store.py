@@ -20,6 +20,7 @@ from neuron_explainer.records.patterns import (
     Before,
     ContextMeans,
     FoundPatterns,
+    Lack,
     Pattern,
 )
 from neuron_explainer.stores.pattern_store import PatternStore, StoredContexts
@@ -34,6 +35,7 @@ TOKENS = np.array(
 PATTERN = Pattern(
     sets=(frozenset(["a", "\udcff"]), None, frozenset(["\n"])), activation=1 / 3, n_matches=2,
     share=0.1, precision=1.0, seed=("a", " b", "\n"), seed_activations=(None, 0.0, 5.0),
+    lack=Lack.BUDGET, strongest=("\n",), word_starts=frozenset(["a", "\udcff"]),
 )  # fmt: skip
 FOUND = FoundPatterns((PATTERN,), 991, is_cut_short=True, before=Before("\udcff", 0.7))
 NOTHING = FoundPatterns((), 0, is_cut_short=False)
@@ -55,7 +57,7 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def store(path: Path) -> Iterator[PatternStore]:
-    with PatternStore(path, "choices") as opened:
+    with PatternStore(path, "choices", "means") as opened:
         opened.write_contexts(TOKENS)
         yield opened
 
@@ -83,7 +85,7 @@ def test_context_means_read_back_by_the_tokens_of_their_rows(store: PatternStore
 def test_any_context_means_read_back_unchanged(
     values: dict[int, float], by_place: tuple[float, ...]
 ) -> None:
-    with TemporaryDirectory() as folder, PatternStore(Path(folder, "p.sqlite"), "f") as opened:
+    with TemporaryDirectory() as folder, PatternStore(Path(folder, "p.sqlite"), "f", "c") as opened:
         opened.write_contexts(TOKENS)
         opened.write_unit_contexts([(UNIT, contexts(values, by_place))])
         read = opened.read_contexts(UNIT, DISPLAY)
@@ -108,7 +110,9 @@ patterns_drawn = st.builds(
     seed=st.lists(strings, max_size=4).map(tuple),
     seed_activations=st.lists(st.none() | numbers, max_size=4).map(tuple),
     at_start=st.booleans(),
-    is_whole=st.booleans(),
+    lack=st.none() | st.sampled_from(Lack),
+    strongest=st.lists(strings, max_size=4).map(tuple),
+    word_starts=st.frozensets(strings),
 )
 found_drawn = st.builds(
     FoundPatterns,
@@ -122,7 +126,7 @@ found_drawn = st.builds(
 @REPEATABLE
 @given(found_drawn, found_drawn)
 def test_any_patterns_read_back_unchanged(one: FoundPatterns, other: FoundPatterns) -> None:
-    with TemporaryDirectory() as folder, PatternStore(Path(folder, "p.sqlite"), "f") as opened:
+    with TemporaryDirectory() as folder, PatternStore(Path(folder, "p.sqlite"), "f", "c") as opened:
         opened.write_contexts(TOKENS)
         opened.write_unit_contexts((unit, contexts({})) for unit in (UNIT, OTHER))
         opened.write_patterns([(UNIT, one), (OTHER, other)])
@@ -133,11 +137,11 @@ def test_any_patterns_read_back_unchanged(one: FoundPatterns, other: FoundPatter
 def test_units_are_known_from_their_contexts_on_and_then_with_their_patterns(
     store: PatternStore,
 ) -> None:
-    assert store.units(with_patterns=False) == set()
+    assert store.units_with_contexts() == set()
     store.write_unit_contexts((unit, contexts({0: 1.0})) for unit in (UNIT, OTHER, THIRD))
     store.write_patterns([(OTHER, NOTHING)])
-    assert store.units(with_patterns=False) == {UNIT, OTHER, THIRD}
-    assert store.units(with_patterns=True) == {OTHER}
+    assert store.units_with_contexts() == {UNIT, OTHER, THIRD}
+    assert store.units_with_patterns() == {OTHER}
     assert store.read_patterns(OTHER) == NOTHING
 
 
@@ -151,14 +155,16 @@ def test_a_unit_that_is_not_there_is_told(store: PatternStore, has_contexts: boo
         store.read_contexts(OTHER, DISPLAY)
 
 
-def test_patterns_without_contexts_are_refused_and_the_group_is_not_written(
-    store: PatternStore,
+def test_patterns_of_several_budgets_share_their_context_means(
+    store: PatternStore, path: Path
 ) -> None:
-    store.write_unit_contexts([(UNIT, contexts({}))])
-    with pytest.raises(StoreError, match="neuron 0:8 has no context means yet"):
-        store.write_patterns([(UNIT, FOUND), (OTHER, FOUND)])
-    assert store.units(with_patterns=True) == set()
+    store.write_unit_contexts([(UNIT, contexts({0: 1.0}))])
     store.write_patterns([(UNIT, FOUND)])
+    with PatternStore(path, "a larger budget", "means") as other:
+        assert other.units_with_contexts() == {UNIT}
+        assert other.units_with_patterns() == set()
+        other.write_patterns([(UNIT, NOTHING)])
+        assert other.read_contexts(UNIT, DISPLAY) == store.read_contexts(UNIT, DISPLAY)
     assert store.read_patterns(UNIT) == FOUND
 
 
@@ -177,7 +183,7 @@ def test_an_end_in_the_middle_of_a_group_leaves_none_of_it(store: PatternStore) 
 
     with pytest.raises(KeyboardInterrupt):
         store.write_unit_contexts(units())
-    assert store.units(with_patterns=False) == set()
+    assert store.units_with_contexts() == set()
     store.write_unit_contexts((unit, contexts({})) for unit in (UNIT, OTHER))
 
     def found() -> Iterator[tuple[NeuronId, FoundPatterns]]:
@@ -186,7 +192,7 @@ def test_an_end_in_the_middle_of_a_group_leaves_none_of_it(store: PatternStore) 
 
     with pytest.raises(KeyboardInterrupt):
         store.write_patterns(found())
-    assert store.units(with_patterns=True) == set()
+    assert store.units_with_patterns() == set()
 
 
 KILLED = """
@@ -194,7 +200,7 @@ import os, signal, sys
 from pathlib import Path
 from tests.stores.test_pattern_store import FOUND, OTHER, TOKENS, UNIT, contexts
 from neuron_explainer.stores.pattern_store import PatternStore
-store = PatternStore(Path(sys.argv[1]), "choices")
+store = PatternStore(Path(sys.argv[1]), "choices", "means")
 store.write_contexts(TOKENS)
 store.write_unit_contexts((unit, contexts({0: 1.0})) for unit in (UNIT, OTHER))
 def found():
@@ -207,9 +213,9 @@ store.write_patterns(found())
 def test_a_killed_process_leaves_whole_groups_alone(path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", KILLED, path], check=False)
     assert done.returncode == -9
-    with PatternStore(path, "choices") as opened:
-        assert opened.units(with_patterns=False) == {UNIT, OTHER}
-        assert opened.units(with_patterns=True) == set()
+    with PatternStore(path, "choices", "means") as opened:
+        assert opened.units_with_contexts() == {UNIT, OTHER}
+        assert opened.units_with_patterns() == set()
         opened.write_patterns([(UNIT, FOUND), (OTHER, NOTHING)])
         assert opened.read_patterns(UNIT) == FOUND
 
@@ -219,14 +225,14 @@ def test_a_value_that_is_no_number_is_not_written(store: PatternStore) -> None:
     before = Before("a", float("nan"))
     with pytest.raises(ValueError, match="JSON compliant"):
         store.write_patterns([(UNIT, FoundPatterns((), 0, False, before))])
-    assert store.units(with_patterns=True) == set()
+    assert store.units_with_patterns() == set()
 
 
 def test_other_choices_have_patterns_of_their_own(store: PatternStore, path: Path) -> None:
     store.write_unit_contexts([(UNIT, contexts({0: 1.0}))])
     store.write_patterns([(UNIT, FOUND)])
-    with PatternStore(path, "other choices") as other:
-        assert other.units(with_patterns=False) == set()
+    with PatternStore(path, "other choices", "other means") as other:
+        assert other.units_with_contexts() == set()
         with pytest.raises(StoreError, match="has no patterns yet"):
             other.read_patterns(UNIT)
         other.write_contexts(TOKENS[::-1])
@@ -238,8 +244,8 @@ def test_other_choices_have_patterns_of_their_own(store: PatternStore, path: Pat
 
 
 def test_a_reader_sees_what_is_written_and_writes_nothing(store: PatternStore, path: Path) -> None:
-    with PatternStore(path, "choices", read_only=True) as reader:
-        assert reader.units(with_patterns=False) == set()
+    with PatternStore(path, "choices", "means", read_only=True) as reader:
+        assert reader.units_with_contexts() == set()
         store.write_unit_contexts([(UNIT, contexts({0: 1.0}))])
         store.write_patterns([(UNIT, FOUND)])
         assert reader.read_patterns(UNIT) == FOUND
@@ -250,23 +256,17 @@ def test_a_reader_sees_what_is_written_and_writes_nothing(store: PatternStore, p
 
 def test_a_reader_makes_no_file(path: Path) -> None:
     with pytest.raises(StoreError, match=r"patterns\.sqlite"):
-        PatternStore(path, "choices", read_only=True)
+        PatternStore(path, "choices", "means", read_only=True)
     assert not path.parent.exists()
 
 
-@pytest.mark.parametrize(
-    "damage",
-    [
-        "UPDATE units SET patterns = x'00', contexts = x'00'",
-        "UPDATE units SET patterns = substr(patterns, 1, 20), contexts = substr(contexts, 1, 9)",
-        "UPDATE units SET patterns = contexts, contexts = patterns",
-    ],
-)
+@pytest.mark.parametrize("damage", ["x'00'", "substr(found, 1, 9)", "zeroblob(20)"])
 def test_a_damaged_row_is_told_in_one_line(store: PatternStore, path: Path, damage: str) -> None:
     store.write_unit_contexts([(UNIT, contexts({0: 1.0}))])
     store.write_patterns([(UNIT, FOUND)])
     connection = sqlite3.connect(path)
-    connection.execute(damage)
+    for table in ("unit_contexts", "unit_patterns"):
+        connection.execute(f"UPDATE {table} SET found = {damage}")
     connection.commit()
     connection.close()
     for read in (lambda: store.read_patterns(UNIT), lambda: store.read_contexts(UNIT, DISPLAY)):
@@ -279,7 +279,7 @@ def test_a_damaged_row_is_told_in_one_line(store: PatternStore, path: Path, dama
 def test_contexts_that_do_not_fit_their_tokens_are_told(
     path: Path, tokens: np.ndarray[tuple[int, int], np.dtype[np.int32]] | None
 ) -> None:
-    with PatternStore(path, "choices") as opened:
+    with PatternStore(path, "choices", "means") as opened:
         if tokens is not None:
             opened.write_contexts(tokens)
         opened.write_unit_contexts([(UNIT, contexts({5: 1.0}))])
@@ -291,4 +291,4 @@ def test_a_file_that_is_no_database_is_refused_in_one_line(path: Path) -> None:
     path.parent.mkdir()
     path.write_bytes(b"no database, but long enough to be taken for the head of one" * 20)
     with pytest.raises(StoreError, match=r"patterns\.sqlite: file is not a database"):
-        PatternStore(path, "choices")
+        PatternStore(path, "choices", "means")
