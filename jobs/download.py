@@ -32,7 +32,7 @@ from neuron_explainer.published.locations import (
     documents_of,
     find_dataset,
 )
-from neuron_explainer.published.sources import open_source
+from neuron_explainer.published.sources import address_of, open_source
 
 DEFAULT_ARCHIVE = Path("published.sqlite")
 
@@ -83,6 +83,14 @@ def download_layers(
     with Archive(archive) as opened:
         counts = asyncio.run(_download(part, source, opened, connections))
     console.print(f"{counts.sentence()}, in {time.monotonic() - started:,.1f} s", highlight=False)
+    if counts.is_all_absent:
+        console.print(
+            f"all of it is absent: is {address_of(source)} a place of this layout? It should have "
+            f"{next(documents_of(*part)).path}",
+            markup=False,
+            highlight=False,
+            soft_wrap=True,
+        )
     if counts.failed:
         raise typer.Exit(1)
 

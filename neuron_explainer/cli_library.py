@@ -5,11 +5,13 @@
 from __future__ import annotations
 
 import json
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.markup import escape
 
 from neuron_explainer.cli_options import JsonOption, RunOption, console
 from neuron_explainer.cli_search import search
@@ -80,20 +82,16 @@ def lookup(
     as_json: JsonOption = False,
 ) -> None:
     """What OpenAI published of a GPT-2 neuron in 2023: explanation, score, windows, neighbours."""
-    from neuron_explainer.cli_published import print_published
+    from neuron_explainer.cli_published import print_published, published_as_json
     from neuron_explainer.pipeline.run_lookup import run_lookup
     from neuron_explainer.published.locations import PUBLISHED_URL
     from neuron_explainer.records.neuron import NeuronId
 
-    found = run_lookup(
-        model,
-        NeuronId.parse(neuron),
-        source=source or PUBLISHED_URL,
-        archive=archive,
-        is_offline=offline,
-    )
+    neuron_id, address = NeuronId.parse(neuron), source or PUBLISHED_URL
+    with nullcontext() if as_json else console.status(f"asking {escape(address)}"):
+        found = run_lookup(model, neuron_id, source=address, archive=archive, is_offline=offline)
     if as_json:
-        typer.echo(json.dumps(asdict(found), ensure_ascii=False, allow_nan=False))
+        typer.echo(json.dumps(published_as_json(found), ensure_ascii=False, allow_nan=False))
     else:
         print_published(console, found, n_windows)
     if found.record is None and found.results is None:

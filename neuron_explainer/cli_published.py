@@ -2,33 +2,53 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+from typing import Any
 
 from rich.console import Console
 from rich.text import Text
 
 from neuron_explainer.cli_display import colour_activations
+from neuron_explainer.pipeline.published_scores import score_parts
 from neuron_explainer.published.lookup import PublishedNeuron
 from neuron_explainer.records.neuron import ActivationRecord
 from neuron_explainer.records.published import (
     NeuronsByWeight,
     PublishedExplanation,
-    PublishedWindow,
     TokenValue,
 )
-from neuron_explainer.scoring.metrics import correlation
 from neuron_explainer.viewer.display import printable
 
 N_LISTED = 10
-N_TOP = 5
-"""Of the scored windows, the first so many are top windows, the others random ones."""
+WAY_OUT = (
+    "what failed is asked for again by the same command; --source names another URL or a mirror's "
+    "folder, --offline reads the archive alone, `neuron-explainer doctor` checks the network"
+)
+
+
+def published_as_json(found: PublishedNeuron) -> dict[str, Any]:
+    """What `json.dumps` takes: every field, and of each explanation its `scores`, with parts."""
+    plain = asdict(found)
+    if found.results is not None:
+        for one, explanation in zip(
+            plain["results"]["explanations"], found.results.explanations, strict=True
+        ):
+            one["scores"] = {
+                name: asdict(score) for name, score in score_parts(explanation).items()
+            }
+    return plain
 
 
 def print_published(console: Console, found: PublishedNeuron, n_windows: int) -> None:
     """Explanations with their scores, windows, tokens and related neurons, and what is missing."""
     console.print(f"[bold]neuron {found.neuron_id}[/]")
-    for explanation in found.results.explanations if found.results else ():
-        _print_explanation(console, explanation)
+    if found.results is not None:
+        for explanation in found.results.explanations:
+            _print_explanation(console, explanation)
+        if not found.results.explanations:
+            _print(console, "no explanation: the file has none")
     if found.record is not None:
         _print_windows(console, "top windows", found.record.top[:n_windows])
     if found.tokens_by_activation is not None:
@@ -39,37 +59,31 @@ def print_published(console: Console, found: PublishedNeuron, n_windows: int) ->
     if found.related is not None:
         _print_related(console, "upstream", found.related.upstream)
         _print_related(console, "downstream", found.related.downstream)
+    _print_missing(console, found)
+
+
+def _print_missing(console: Console, found: PublishedNeuron) -> None:
+    """What there is not, what was left out, and what to do."""
+    kinds_of = defaultdict[str, list[str]](list)
     for kind, reason in found.missing.items():
-        _print(console, f"no {kind}: {reason}")
+        kinds_of[reason].append(kind)
+    for reason, kinds in kinds_of.items():
+        _print(console, f"no {', '.join(kinds)}: {reason}")
+    for what, n in found.left_out.items():
+        _print(console, f"left out: {n:,} {what}")
     if found.not_kept:
         _print(console, f"not kept, as the archive cannot be written: {', '.join(found.not_kept)}")
+    if found.failed:
+        _print(console, WAY_OUT)
 
 
 def _print_explanation(console: Console, explanation: PublishedExplanation) -> None:
     console.print(Text(printable(explanation.text.strip()), style="bold"))
-    parts = [("top-and-random", explanation.ev_correlation_score)]
-    if len(explanation.windows) > N_TOP:
-        parts += [
-            ("top-only", _score(explanation.windows[:N_TOP])),
-            ("random-only", _score(explanation.windows[N_TOP:])),
-        ]
-    shown = ", ".join(f"{name} {'–' if v is None else f'{v:.3f}'}" for name, v in parts)
+    shown = ", ".join(
+        f"{name.replace('_', '-')} " + ("–" if score.value is None else f"{score.value:.3f}")
+        for name, score in score_parts(explanation).items()
+    )
     _print(console, f"score: {shown}")
-
-
-def _score(windows: Sequence[PublishedWindow]) -> float | None:
-    """ρ over the tokens that have both values."""
-    pairs = [
-        (real, simulated)
-        for window in windows
-        for real, simulated in zip(
-            window.true_activations,
-            window.simulation.predicted.expected_activations,
-            strict=True,
-        )
-        if real is not None and simulated is not None
-    ]
-    return correlation([real for real, _ in pairs], [p for _, p in pairs]) if pairs else None
 
 
 def _print_windows(console: Console, title: str, windows: Iterable[ActivationRecord]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -9,6 +10,8 @@ from neuron_explainer.errors import RecordFormatError, UsageError
 from neuron_explainer.formats.rows import Row, known_ending, read_rows, readable
 from neuron_explainer.formats.spellings import SPELLINGS, Role, parse_index, spell
 from neuron_explainer.records.neuron import NeuronId
+
+ROLES = (Role.LAYER, Role.UNIT)
 
 
 def read_neuron_list(path: Path) -> list[NeuronId]:
@@ -34,26 +37,51 @@ def _read_text(path: Path) -> list[NeuronId]:
         raise RecordFormatError(path, str(error)) from error
 
 
-def _read_row(path: Path, row: Row) -> NeuronId:
-    numbers: list[int] = []
-    for role in (Role.LAYER, Role.UNIT):
-        name = _find_column(role, tuple(row.fields))
-        if name is None:
-            has = ", ".join(row.fields) or "none"
-            reason = f"a table of neurons has the columns layer and neuron (this one has {has})"
-            raise RecordFormatError(path, reason)
+def read_columns(columns: Mapping[str, Sequence[object]]) -> list[NeuronId]:
+    """Of a table by its columns, a neuron each row; ValueError, which says the row, from 1."""
+    layer, unit = _find_columns(tuple(columns))
+    neuron_ids = []
+    for number, values in enumerate(zip(columns[layer], columns[unit], strict=True), 1):
         try:
-            number = parse_index(row.fields[name], role)
+            neuron_ids.append(_parse({layer: values[0], unit: values[1]}, (layer, unit)))
         except ValueError as error:
-            raise RecordFormatError(path, f"{row.where}: {error}") from error
+            raise ValueError(f"row {number}: {error}") from error
+    return neuron_ids
+
+
+def _read_row(path: Path, row: Row) -> NeuronId:
+    try:
+        columns = _find_columns(tuple(row.fields))
+    except ValueError as error:
+        raise RecordFormatError(path, str(error)) from error
+    try:
+        return _parse(row.fields, columns)
+    except ValueError as error:
+        raise RecordFormatError(path, f"{row.where}: {error}") from error
+
+
+def _parse(fields: Mapping[str, object], columns: tuple[str, str]) -> NeuronId:
+    """ValueError for what is no number, or none from 0."""
+    numbers: list[int] = []
+    for role, name in zip(ROLES, columns, strict=True):
+        number = parse_index(fields[name], role)
         if number is None or number < 0:
-            raise RecordFormatError(path, f"{row.where}: {row.fields[name]!r} in column {name!r}")
+            raise ValueError(f"{fields[name]!r:.40} in column {name!r}")
         numbers.append(number)
     return NeuronId(*numbers)
 
 
 @cache
-def _find_column(role: Role, names: tuple[str, ...]) -> str | None:
-    """The first spelling that is there wins."""
+def _find_columns(names: tuple[str, ...]) -> tuple[str, str]:
+    """Of layer and neuron; the first spelling that is there wins. ValueError when one is not."""
     spelled = {spell(name): name for name in reversed(names)}
-    return next((spelled[known] for known in SPELLINGS[role] if known in spelled), None)
+    layer, unit = (
+        next((spelled[known] for known in SPELLINGS[role] if known in spelled), None)
+        for role in ROLES
+    )
+    if layer is None or unit is None:
+        has = ", ".join(names) or "none"
+        raise ValueError(
+            f"a table of neurons has the columns layer and neuron (this one has {has})"
+        )
+    return layer, unit

@@ -160,8 +160,8 @@ def from_published_explanation(
     n_tokens are the tokens that have both activations; None where there are no windows.
     """
     if n_top is None:
-        n_top = len(published.windows) // 2
-        if 2 * n_top != len(published.windows):
+        n_top = count_top(published)
+        if n_top is None:
             raise RecordFormatError(
                 neuron_id, f"{len(published.windows)} windows cannot be half top, half random ones"
             )
@@ -189,6 +189,12 @@ def from_published_explanation(
     )
     explanation = Explanation(neuron_id, published.text, explainer, model)
     return Reading((explanation, scored), +left_out)
+
+
+def count_top(published: PublishedExplanation) -> int | None:
+    """How many windows, from the first, are top ones: half; None: there is an odd number."""
+    n_top, left = divmod(len(published.windows), 2)
+    return None if left else n_top
 
 
 def _strata(published: PublishedRecord, populations: Sequence[int | None]) -> tuple[Stratum, ...]:

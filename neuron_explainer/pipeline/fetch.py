@@ -101,7 +101,6 @@ async def _download(
     async with open_source(place.source, n_at_once=N_AT_ONCE) as source:
         fetcher = Fetcher(source, rng=random.Random())
         counts = await download(fetcher, archive, wanted, on_done=on_done)
-    listen(StageAdvanced(STAGE, counts.n_done))
     listen(StageFinished(STAGE, f"published documents: {counts.sentence()}"))
     return counts
 

@@ -5,92 +5,135 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Iterable
+from collections.abc import (
+    AsyncIterator,
+    Callable,
+    Collection,
+    Coroutine,
+    Iterable,
+    Sequence,
+)
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import TypeAlias
+from typing import NamedTuple
 
 import pandas as pd
 
+from neuron_explainer.errors import UsageError
+from neuron_explainer.formats.neuron_lists import read_columns
 from neuron_explainer.pipeline.bounded import map_bounded
+from neuron_explainer.pipeline.fetch import PublishedPlace
+from neuron_explainer.pipeline.lookup_columns import Group, More, Row, choose_groups, parse_more
 from neuron_explainer.pipeline.run_lookup import open_archive
-from neuron_explainer.published.archive import Archive
 from neuron_explainer.published.downloads import Fetcher
-from neuron_explainer.published.locations import PUBLISHED_URL, Kind, check_unit, find_dataset
+from neuron_explainer.published.locations import PUBLISHED_URL, check_unit, find_dataset
 from neuron_explainer.published.lookup import PublishedNeuron, look_up
 from neuron_explainer.published.sources import open_source
 from neuron_explainer.records.neuron import NeuronId
 
 logger = logging.getLogger(__name__)
-COLUMNS = ("layer", "neuron", "explanation", "score", "max_activation", "reason")
-Row: TypeAlias = tuple[object, ...]
-"""Of COLUMNS."""
-KINDS = (Kind.ACTIVATIONS, Kind.EXPLANATIONS)
-"""What a row is made of."""
 N_AT_ONCE = 16
 
 
+class LookedUp(NamedTuple):
+    """What came of it."""
+
+    frame: pd.DataFrame
+    n_failed: int
+    """Neurons of which the source did not give something that it may have."""
+
+
 def ids_of(frame: pd.DataFrame) -> list[NeuronId]:
-    """Of the columns layer and neuron, a row each; UsageError for what is no whole number."""
-    return list(map(NeuronId.of, frame["layer"], frame["neuron"]))
+    """Of the columns of layer and neuron in any common spelling, a row each.
+
+    UsageError for a frame without them, and for a row that names no neuron.
+    """
+    try:
+        return read_columns({str(name): frame[name].tolist() for name in frame.columns})
+    except ValueError as error:
+        raise UsageError(str(error)) from error
 
 
 def look_up_many(
-    neuron_ids: Iterable[NeuronId],
+    neurons: Iterable[NeuronId] | pd.DataFrame,
     *,
     model: str = "gpt2-xl",
+    more: Collection[str] = (),
     source: str = PUBLISHED_URL,
     archive: Path | None = None,
     is_offline: bool = False,
 ) -> pd.DataFrame:
-    """COLUMNS: explanation and its top-and-random score as published, the largest activation of the
-    top windows, and why the first two are missing where they are.
+    """What is published of GPT-2 neurons, with the columns that `lookup_columns` has.
 
-    UnitNotFound for a neuron that the model has not; what cannot be fetched is a reason.
+    neurons: ids, or a frame with the columns layer and neuron. more: of `parts`, `related`,
+    `tokens`. UsageError for what cannot be meant, UnitNotFound for a neuron that the model has not;
+    what cannot be fetched is a reason.
     """
-    dataset = find_dataset(model)
+    place = PublishedPlace(find_dataset(model), source, archive, is_offline)
+    neuron_ids = ids_of(neurons) if isinstance(neurons, pd.DataFrame) else neurons
+    return look_up_all(neuron_ids, place, parse_more(more)).frame
+
+
+def look_up_all(
+    neuron_ids: Iterable[NeuronId],
+    place: PublishedPlace,
+    more: Collection[More] = (),
+    on_done: Callable[[int], None] = lambda _n_done: None,
+) -> LookedUp:
+    """The same, with what failed. on_done: told after each neuron how many are done."""
     wanted = list(neuron_ids)
-
-    n_not_kept = 0
-
-    async def look_all(kept: Archive, fetcher: Fetcher | None) -> dict[NeuronId, Row]:
-        async def look(neuron_id: NeuronId) -> tuple[NeuronId, Row]:
-            nonlocal n_not_kept
-            found = await look_up(dataset, neuron_id, archive=kept, fetcher=fetcher, kinds=KINDS)
-            n_not_kept += len(found.not_kept)
-            return neuron_id, _row(found)
-
-        n_at_once = 1 if fetcher is None else N_AT_ONCE  # nothing to wait for, and memory is reused
-        return {i: row async for i, row in map_bounded(look, dict.fromkeys(wanted), n_at_once)}
-
-    async def look_in_archive() -> dict[NeuronId, Row]:
-        with open_archive(archive, is_offline=is_offline) as kept:
-            if is_offline:
-                return await look_all(kept, None)
-            async with open_source(source, n_at_once=N_AT_ONCE) as opened:
-                return await look_all(kept, Fetcher(opened, rng=random.Random()))
-
     for neuron_id in wanted:
-        check_unit(dataset, neuron_id)  # before anything is fetched
-    rows = asyncio.run(look_in_archive())
+        check_unit(place.dataset, neuron_id)  # before anything is fetched
+    groups = choose_groups(more)
+    rows: dict[NeuronId, Row] = {}
+    n_not_kept = n_failed = 0
+
+    async def look_all() -> None:
+        nonlocal n_not_kept, n_failed
+        async for found in _look_up_each(dict.fromkeys(wanted), place, groups):
+            rows[found.neuron_id] = tuple(v for group in groups for v in group.read(found))
+            n_not_kept += len(found.not_kept)
+            n_failed += bool(found.failed)
+            on_done(len(rows))
+
+    _run(look_all())
     if n_not_kept:
         logger.warning("%d documents are not kept: the archive cannot be written", n_not_kept)
-    return pd.DataFrame([rows[neuron_id] for neuron_id in wanted], columns=list(COLUMNS))
+    names = [name for group in groups for name in group.names]
+    frame = pd.DataFrame([rows[neuron_id] for neuron_id in wanted], columns=names)
+    return LookedUp(frame, n_failed)
 
 
-def _row(found: PublishedNeuron) -> Row:
-    explanations = found.results.explanations if found.results is not None else ()
-    best = explanations[0] if explanations else None
-    reason = found.missing.get(Kind.EXPLANATIONS)
-    if best is None:
-        reason = reason or "no explanation in the file"
-    elif best.ev_correlation_score is None:
-        reason = "no score in the file"
-    top = found.record.top if found.record is not None else ()
-    return (
-        found.neuron_id.layer_index,
-        found.neuron_id.neuron_index,
-        best and best.text.strip(),
-        best and best.ev_correlation_score,
-        max((window.max_activation for window in top), default=None),
-        reason,
-    )
+async def _look_up_each(
+    neuron_ids: Iterable[NeuronId], place: PublishedPlace, groups: Sequence[Group]
+) -> AsyncIterator[PublishedNeuron]:
+    """As they are had; what is had once is kept, if the archive may be written."""
+    kinds = {kind for group in groups for kind in group.kinds}
+    with open_archive(place.archive, is_offline=place.is_offline) as archive:
+        async with AsyncExitStack() as stack:
+            fetcher = None
+            if not place.is_offline:
+                opened = open_source(place.source, n_at_once=N_AT_ONCE)
+                fetcher = Fetcher(await stack.enter_async_context(opened), rng=random.Random())
+
+            def look(neuron_id: NeuronId) -> Coroutine[None, None, PublishedNeuron]:
+                return look_up(
+                    place.dataset, neuron_id, archive=archive, fetcher=fetcher, kinds=kinds
+                )
+
+            # Without a source there is nothing to wait for, and memory is reused.
+            n_at_once = 1 if fetcher is None else N_AT_ONCE
+            async for found in map_bounded(look, neuron_ids, n_at_once):
+                yield found
+
+
+def _run(work: Coroutine[None, None, None]) -> None:
+    """To its end, in a notebook too, whose thread runs a loop of its own."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        asyncio.run(work)
+    else:
+        with ThreadPoolExecutor(1) as thread:
+            thread.submit(asyncio.run, work).result()

@@ -8,12 +8,15 @@ import random
 from pathlib import Path
 
 from neuron_explainer.published.archive import Archive
-from neuron_explainer.published.downloads import Fetcher
+from neuron_explainer.published.downloads import Fetcher, Patience
 from neuron_explainer.published.locations import PUBLISHED_URL, find_dataset
 from neuron_explainer.published.lookup import PublishedNeuron, look_up
 from neuron_explainer.published.sources import open_source
 from neuron_explainer.records.neuron import NeuronId
 from neuron_explainer.stores.sqlite_file import is_writable
+
+PATIENCE = Patience(n_attempts=3)
+"""Somebody waits for the answer."""
 
 
 def default_archive() -> Path:
@@ -51,7 +54,7 @@ def run_lookup(
             if is_offline:
                 return await look_up(dataset, neuron_id, archive=kept)
             async with open_source(source, n_at_once=len(dataset.kinds)) as opened:
-                fetcher = Fetcher(opened, rng=random.Random())
+                fetcher = Fetcher(opened, rng=random.Random(), patience=PATIENCE)
                 return await look_up(dataset, neuron_id, archive=kept, fetcher=fetcher)
 
     return asyncio.run(look())

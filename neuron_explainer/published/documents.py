@@ -46,12 +46,16 @@ FORMATS: Mapping[Kind, Format] = {
 }
 
 
-def read_content(which: DocumentId, document: bytes) -> Reading[Content]:
-    """RecordFormatError, which names its path, for a damaged document or another unit's."""
-    reading = FORMATS[which.kind].read(document, which.path)
+def read_content(which: DocumentId, document: bytes, where: str | None = None) -> Reading[Content]:
+    """RecordFormatError, which names the place, for a damaged document or another unit's.
+
+    where: it lies; None: its path in the dataset.
+    """
+    place = where or which.path
+    reading = FORMATS[which.kind].read(document, place)
     neuron_id = getattr(reading.value, "neuron_id", which.neuron_id)  # tokens do not say whose
     if neuron_id != which.neuron_id:
-        raise RecordFormatError(which.path, f"it is of neuron {neuron_id}")
+        raise RecordFormatError(place, f"it is of neuron {neuron_id!s:.40}")
     return reading
 
 

@@ -25,6 +25,7 @@ Sleep = Callable[[float], Awaitable[None]]
 N_AT_ONCE = 32
 MOST_FAILURES_IN_A_ROW = 50
 """After so many documents that failed for good, none between them that did not, it stops."""
+NOT_TRIED = f"not tried, as {MOST_FAILURES_IN_A_ROW} documents failed in a row"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +47,7 @@ class Patience:
 
 
 class Fetcher:
-    """Asks one source until it has an answer."""
+    """Asks one source until it has an answer, or until it has failed too often in a row."""
 
     def __init__(
         self,
@@ -61,13 +62,26 @@ class Fetcher:
         self._patience = patience or Patience()
         self._rng = rng
         self._sleep = sleep
+        self.n_failed_in_a_row = 0
+
+    @property
+    def has_given_up(self) -> bool:
+        """The source failed so often in a row that it is not asked any more."""
+        return self.n_failed_in_a_row >= MOST_FAILURES_IN_A_ROW
 
     async def fetch(self, which: DocumentId) -> Fetched:
         """A document that parses, the knowledge that there is none, or the last failure."""
+        if self.has_given_up:
+            return Fetched(None, Failure(NOT_TRIED, may_pass=True))
+        fetched = await self._fetch(which)
+        self.n_failed_in_a_row = 0 if fetched.failure is None else self.n_failed_in_a_row + 1
+        return fetched
+
+    async def _fetch(self, which: DocumentId) -> Fetched:
         fetched = await self._ask(which)
         for n_failed in range(1, self._patience.n_attempts):
             failure = fetched.failure
-            if failure is None or not failure.may_pass:
+            if failure is None or not failure.may_pass or self.has_given_up:
                 break
             await self._sleep(self._patience.wait_s(n_failed, failure, self._rng.random()))
             fetched = await self._ask(which)
@@ -78,7 +92,7 @@ class Fetcher:
         fetched = await self.source.fetch(which.path)
         if fetched.document is not None:
             try:
-                read_content(which, fetched.document)
+                read_content(which, fetched.document, f"{self.source.address}/{which.path}")
             except RecordFormatError as error:
                 reason = f"not in the format: {error}"
                 return Fetched(None, Failure(reason, may_pass=self.source.is_remote))
@@ -95,21 +109,23 @@ class DownloadCounts:
     n_absent: int = 0
     failed: Counter[str] = field(default_factory=Counter)
     """By reason."""
-    n_failed_in_a_row: int = 0
+    n_failed_in_a_row: int | None = None
+    """So many that the rest was not tried; None: everything was."""
 
     @property
     def n_done(self) -> int:
         return self.n_known + self.n_got + self.n_absent + self.failed.total()
 
     @property
-    def has_given_up(self) -> bool:
-        """The source failed so often in a row that the rest was not tried."""
-        return self.n_failed_in_a_row >= MOST_FAILURES_IN_A_ROW
+    def is_all_absent(self) -> bool:
+        """The source has nothing of what it was asked for, which may be another place's."""
+        return self.n_absent > 0 and self.n_done == self.n_absent
 
     def sentence(self) -> str:
         """`1,200 got, 3 absent, 40 there before, 2 failed (HTTP 503: 2)`"""
         reasons = ", ".join(f"{reason}: {n:,}" for reason, n in self.failed.most_common())
-        end = f"; stopped, as {self.n_failed_in_a_row} failed in a row" if self.has_given_up else ""
+        n_in_a_row = self.n_failed_in_a_row
+        end = "" if n_in_a_row is None else f"; stopped, as {n_in_a_row} failed in a row"
         return (
             f"{self.n_got:,} got, {self.n_absent:,} absent, {self.n_known:,} known before, "
             f"{self.failed.total():,} failed" + (f" ({reasons})" if reasons else "") + end
@@ -126,7 +142,8 @@ async def download(
 ) -> DownloadCounts:
     """Puts into the archive what it does not know; nothing that it knows is asked for.
 
-    documents: layer by layer. on_done: called after each document that was asked for.
+    documents: layer by layer. on_done: called after each document that was asked for, and once
+    at the end.
     """
     counts = DownloadCounts()
     todo = _unknown(documents, archive, fetcher.source.address, counts)
@@ -140,6 +157,9 @@ async def download(
         for worker in workers:  # one cannot write to the archive: the others cannot either
             worker.cancel()
         await asyncio.gather(*workers, return_exceptions=True)
+    if fetcher.has_given_up:
+        counts.n_failed_in_a_row = fetcher.n_failed_in_a_row
+    on_done(counts)
     return counts
 
 
@@ -157,13 +177,11 @@ async def _work(
             archive.add(which, fetched.document, fetcher.source.address)
             counts.n_absent += fetched.document is None
             counts.n_got += fetched.document is not None
-            counts.n_failed_in_a_row = 0
         else:
             logger.warning("%s failed: %s", which.path, fetched.failure.reason)
             counts.failed[reason_kind(fetched.failure.reason)] += 1
-            counts.n_failed_in_a_row += 1
         on_done(counts)
-        if counts.has_given_up:
+        if fetcher.has_given_up:
             return
 
 

@@ -6,7 +6,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from neuron_explainer.errors import RecordFormatError
 from neuron_explainer.formats.openai_json import Reading
@@ -45,6 +45,14 @@ class PublishedNeuron:
     """What the documents hold and these records do not."""
     not_kept: tuple[Kind, ...] = ()
     """Those that were fetched, and that the archive cannot take as it may not be written."""
+    failed: tuple[Kind, ...] = ()
+    """Of those that are missing: where something went wrong, so that they may exist."""
+
+
+class _Missing(NamedTuple):
+    reason: str
+    is_failure: bool = False
+    """Not known to be absent."""
 
 
 async def look_up(
@@ -66,14 +74,14 @@ async def look_up(
     not_kept: list[Kind] = []
     found = await asyncio.gather(*(_find(w, archive, fetcher, not_kept) for w in of_kind.values()))
     missing = {
-        kind: NOT_ASKED if kind in dataset.kinds else NOT_ANNOUNCED
+        kind: _Missing(NOT_ASKED if kind in dataset.kinds else NOT_ANNOUNCED)
         for kind in Kind
         if kind not in of_kind
     }
     contents: dict[Kind, Any] = dict.fromkeys(Kind)
     left_out: Counter[str] = Counter()
     for kind, reading in zip(of_kind, found, strict=True):
-        if isinstance(reading, str):
+        if isinstance(reading, _Missing):
             missing[kind] = reading
         else:
             contents[kind] = reading.value
@@ -85,39 +93,44 @@ async def look_up(
         related=contents[Kind.RELATED_NEURONS],
         tokens_by_activation=contents[Kind.TOKENS_BY_ACTIVATION],
         tokens_by_weight=contents[Kind.TOKENS_BY_WEIGHT],
-        missing=missing,
-        left_out=left_out,
+        missing={kind: one.reason for kind, one in missing.items()},
+        left_out=dict(left_out),
         not_kept=tuple(kind for kind in of_kind if kind in not_kept),
+        failed=tuple(kind for kind, one in missing.items() if one.is_failure),
     )
 
 
 async def _find(
     which: DocumentId, archive: Archive | None, fetcher: Fetcher | None, not_kept: list[Kind]
-) -> Reading[Content] | str:
+) -> Reading[Content] | _Missing:
     """What a document says, or why there is none."""
     archived = None if archive is None else archive.read(which)
-    if archived is not None and (
-        archived.document is not None
-        or fetcher is None
-        or fetcher.source.address == archived.source  # of another one it says nothing
+    if (
+        archive is not None
+        and archived is not None
+        and (
+            archived.document is not None
+            or fetcher is None
+            or fetcher.source.address == archived.source  # of another one it says nothing
+        )
     ):
-        return _read(which, archived.document)
+        return _read(which, archived.document, f"{which.path} in {archive.path}")
     if fetcher is None:
-        return NOT_DOWNLOADED
+        return _Missing(NOT_DOWNLOADED)
     fetched = await fetcher.fetch(which)
     if fetched.failure is not None:
-        return fetched.failure.reason
+        return _Missing(fetched.failure.reason, is_failure=True)
     if archive is not None and archive.is_read_only:
         not_kept.append(which.kind)
     elif archive is not None:
         archive.add(which, fetched.document, fetcher.source.address)
-    return _read(which, fetched.document)
+    return _read(which, fetched.document, f"{fetcher.source.address}/{which.path}")
 
 
-def _read(which: DocumentId, document: bytes | None) -> Reading[Content] | str:
+def _read(which: DocumentId, document: bytes | None, where: str) -> Reading[Content] | _Missing:
     if document is None:
-        return ABSENT
+        return _Missing(ABSENT)
     try:
-        return read_content(which, document)
+        return read_content(which, document, where)
     except RecordFormatError as error:
-        return f"not in the format: {error}"
+        return _Missing(f"not in the format: {error}", is_failure=True)

@@ -13,7 +13,8 @@ import httpx2
 from neuron_explainer.errors import UsageError
 
 TIMEOUT_S = 30.0
-"""To connect, and between two pieces of an answer."""
+"""Between two pieces of an answer."""
+CONNECT_TIMEOUT_S = 10.0
 ERROR_CODE = "x-ms-error-code"
 """Azure says by it what a 404 is about: of a container that is gone nothing can be known."""
 NO_SUCH_BLOB = "BlobNotFound"
@@ -115,7 +116,8 @@ async def open_source(
         return
     _check_url(address)
     limits = httpx2.Limits(max_connections=n_at_once, max_keepalive_connections=n_at_once)
-    async with httpx2.AsyncClient(timeout=timeout_s, limits=limits) as client:
+    timeout = httpx2.Timeout(timeout_s, connect=min(timeout_s, CONNECT_TIMEOUT_S))
+    async with httpx2.AsyncClient(timeout=timeout, limits=limits) as client:
         yield HttpSource(client, address)
 
 

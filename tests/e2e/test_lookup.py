@@ -10,9 +10,12 @@ from typing import Any
 import pytest
 
 from neuron_explainer.cli import main
+from neuron_explainer.published.downloads import Patience
 from neuron_explainer.published.locations import Kind
 from tests.e2e.command_lines import Call, assert_one_line
-from tests.published.mirror import mirror_documents, mirror_server, which, write_mirror
+from tests.formats.openai_documents import encode, plain_results
+from tests.published import scorable
+from tests.published.mirror import NEURON, mirror_documents, mirror_server, which, write_mirror
 
 
 @pytest.fixture(autouse=True)
@@ -65,7 +68,52 @@ def test_what_is_absent_is_said_and_a_neuron_without_anything_is_a_failure(
     write_mirror(tmp_path / "mirror", mirror_documents(absent=absent))
     code, out = run(monkeypatch, capsys, "1:7", "--source", str(tmp_path / "mirror"))
     assert code == 1
-    assert out.count(": absent") == len(Kind)
+    assert f"no {', '.join(Kind)}: absent\n" in out
+    assert "--source" not in out  # there is nothing to do
+
+
+def test_what_is_left_out_is_counted_in_json_and_for_people(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    documents = mirror_documents(n_neurons=10)
+    record, results = which(Kind.ACTIVATIONS).path, which(Kind.EXPLANATIONS).path
+    documents[record] = documents[record].replace(b'{"data', b'{"extra_field":3,"data', 1)
+    documents[results] = encode({**plain_results(NEURON), "scored_explanations": []})
+    write_mirror(tmp_path / "mirror", documents)
+    _, out = run(monkeypatch, capsys, "1:7", "--source", str(tmp_path / "mirror"), "--json")
+    found = json.loads(out)
+    assert found["left_out"] == {"NeuronRecord.extra_field": 1}
+    assert found["results"]["explanations"] == []
+    _, out = run(monkeypatch, capsys, "1:7", "--offline")
+    assert "left out: 1 NeuronRecord.extra_field\n" in out
+    assert "no explanation: the file has none\n" in out
+
+
+def test_a_source_that_cannot_be_reached_is_one_line_with_a_way_out(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("neuron_explainer.pipeline.run_lookup.PATIENCE", Patience(n_attempts=1))
+    code, out = run(monkeypatch, capsys, "1:7", "--source", "http://127.0.0.1:9")
+    assert code == 1
+    assert out.count("no connection") == 1
+    for way_out in ("--source", "--offline", "doctor"):
+        assert way_out in out
+
+
+def test_the_parts_of_the_score_are_those_of_its_windows(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    neuron_id = scorable.IDS[0]
+    write_mirror(tmp_path / "mirror", scorable.scorable_documents())
+    flags = ("--model", scorable.DATASET, "--source", str(tmp_path / "mirror"))
+    _, out = run(monkeypatch, capsys, str(neuron_id), *flags, "--json")
+    (said,) = json.loads(out)["results"]["explanations"]
+    assert list(said["scores"]) == ["top_and_random", "top_only", "random_only"]
+    assert said["scores"]["top_and_random"]["value"] == scorable.PUBLISHED_SCORE
+    _, out = run(monkeypatch, capsys, str(neuron_id), *flags)
+    shown = ", ".join(f"{s['value']:.3f}" for s in list(said["scores"].values())[1:])
+    top_only, random_only = shown.split(", ")
+    assert f"score: top-and-random 0.250, top-only {top_only}, random-only {random_only}\n" in out
 
 
 def test_what_cannot_be_meant_is_one_line(call: Call, tmp_path: Path) -> None:

@@ -70,6 +70,22 @@ def test_the_exit_code_is_1_when_something_failed(tmp_path: Path) -> None:
     assert "119 got, 0 absent, 0 known before, 1 failed (HTTP 403: 1)" in last_line(result)
 
 
+def test_a_source_that_has_nothing_is_said_to_be_another_place_perhaps(tmp_path: Path) -> None:
+    (tmp_path / "mirror").mkdir()
+    result = run(tmp_path / "mirror", tmp_path / "a.sqlite", "--kind", "activations")
+    assert result.exit_code == 0
+    assert "120 absent" in result.output
+    assert last_line(result).startswith("all of it is absent: is ")
+    assert last_line(result).endswith("data/collated-activations/0/0.json")
+
+
+def test_a_finished_download_run_again_shows_all_as_done(tmp_path: Path) -> None:
+    write_mirror(tmp_path, DOCUMENTS)
+    for _ in range(2):
+        result = run(tmp_path, tmp_path / "a.sqlite", "--kind", "explanations")
+        assert "120/120" in result.output
+
+
 def test_a_kind_that_is_not_published_for_the_model_is_refused(tmp_path: Path) -> None:
     more = ("--dataset", "gpt2-small", "--kind", "related-neurons")
     result = run(tmp_path, tmp_path / "a.sqlite", *more)

@@ -14,6 +14,7 @@ from neuron_explainer.errors import StoreError
 from neuron_explainer.published.archive import Archive
 from neuron_explainer.published.downloads import (
     MOST_FAILURES_IN_A_ROW,
+    NOT_TRIED,
     DownloadCounts,
     Fetcher,
     Patience,
@@ -121,9 +122,43 @@ def test_what_fails_for_good_is_counted_by_reason_and_asked_again(tmp_path: Path
 def test_a_source_that_only_fails_is_given_up(tmp_path: Path) -> None:
     with mirror_server(DOCUMENTS, failing_always) as mirror:
         counts = run(mirror, tmp_path / "published.sqlite")
-    assert counts.has_given_up
+    assert counts.n_failed_in_a_row is not None
     assert MOST_FAILURES_IN_A_ROW <= counts.failed.total() < MOST_FAILURES_IN_A_ROW + 8
     assert counts.sentence().endswith("failed in a row")
+
+
+def test_a_source_that_was_given_up_is_not_asked_again() -> None:
+    source, clock = ScriptedSource(*[Failure("HTTP 403", may_pass=False)] * 99), Clock()
+    fetcher = Fetcher(source, rng=random.Random(0), sleep=clock.sleep)
+    fetched = [asyncio.run(fetcher.fetch(one)) for one in EVERYTHING[:70]]
+    assert source.n_asked == MOST_FAILURES_IN_A_ROW
+    assert {one.failure.reason for one in fetched[50:] if one.failure} == {NOT_TRIED}
+
+
+def test_one_success_between_failures_is_no_reason_to_give_up() -> None:
+    failures = [Failure("HTTP 403", may_pass=False)] * (MOST_FAILURES_IN_A_ROW - 1)
+    source, clock = ScriptedSource(*failures), Clock()
+    fetcher = Fetcher(source, rng=random.Random(0), sleep=clock.sleep)
+    for one in EVERYTHING[:MOST_FAILURES_IN_A_ROW]:
+        asyncio.run(fetcher.fetch(one))
+    assert fetcher.n_failed_in_a_row == 0
+
+
+def test_what_was_done_is_told_at_the_end_also_when_nothing_was_asked(tmp_path: Path) -> None:
+    async def download_again() -> list[int]:
+        told: list[int] = []
+        async with open_source(str(tmp_path)) as source:
+            fetcher = Fetcher(source, rng=random.Random(0))
+            for _ in range(2):
+                told.clear()
+                await download(
+                    fetcher, archive, EVERYTHING[:9], on_done=lambda c: told.append(c.n_done)
+                )
+        return told
+
+    write_mirror(tmp_path, DOCUMENTS)
+    with Archive(tmp_path / "a.sqlite") as archive:
+        assert asyncio.run(download_again()) == [9]
 
 
 def failing_always(_path: str, _n_before: int) -> Reply:
@@ -204,7 +239,7 @@ def test_a_damaged_file_of_a_mirror_is_not_read_again(tmp_path: Path) -> None:
     write_mirror(tmp_path, {one.path: b"<html>"})
     failure = asyncio.run(fetch_damaged()).failure
     assert failure is not None
-    assert failure.reason.startswith(f"not in the format: {one.path}: no JSON")
+    assert failure.reason.startswith(f"not in the format: {tmp_path / one.path}: no JSON")
     assert clock.slept_s == []
 
 

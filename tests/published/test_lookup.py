@@ -80,6 +80,7 @@ def test_what_the_archive_knows_is_not_asked_of_the_source(tmp_path: Path) -> No
         first = look(archive, mirror.address)
         assert look(archive, mirror.address) == first
         assert mirror.asked == dict.fromkeys((which(kind).path for kind in Kind), 1)
+    assert first.failed == ()
     assert first.missing == {Kind.RELATED_NEURONS: ABSENT, Kind.TOKENS_BY_WEIGHT: ABSENT}
     assert first.record is not None
 
@@ -115,7 +116,8 @@ def test_only_the_kinds_that_are_wanted_are_asked_for() -> None:
 def test_a_source_that_fails_says_why_and_leaves_no_mark(tmp_path: Path) -> None:
     with Archive(tmp_path / "a.sqlite") as archive:
         with mirror_server(DOCUMENTS, lambda *_: Reply(503)) as mirror:
-            assert set(look(archive, mirror.address).missing.values()) == {"HTTP 503"}
+            found = look(archive, mirror.address)
+            assert (set(found.missing.values()), found.failed) == ({"HTTP 503"}, tuple(Kind))
         with mirror_server(DOCUMENTS) as mirror:
             assert look(archive, mirror.address).missing == {}
 
@@ -125,7 +127,18 @@ def test_a_document_that_cannot_be_read_is_missing_with_the_reason(tmp_path: Pat
         archive.add(which(Kind.ACTIVATIONS), b"<html>", "here")
         found = look(archive)
     assert found.record is None
-    assert found.missing[Kind.ACTIVATIONS].startswith("not in the format: data/collated")
+    where = f"{which(Kind.ACTIVATIONS).path} in {tmp_path / 'a.sqlite'}"
+    assert found.missing[Kind.ACTIVATIONS].startswith(f"not in the format: {where}: ")
+    assert found.failed == (Kind.ACTIVATIONS,)
+
+
+def test_a_damaged_file_of_a_mirror_is_named_by_where_it_lies(tmp_path: Path) -> None:
+    one = which(Kind.ACTIVATIONS)
+    write_mirror(tmp_path, {**DOCUMENTS, one.path: b"<html>"})
+    found = look(None, str(tmp_path))
+    assert str(tmp_path / one.path) in found.missing[Kind.ACTIVATIONS]
+    with mirror_server({**DOCUMENTS, one.path: b"<html>"}) as mirror:
+        assert f"{mirror.address}/{one.path}" in look(None, mirror.address).missing[one.kind]
 
 
 def test_absent_of_another_source_is_asked_of_this_one(tmp_path: Path) -> None:
