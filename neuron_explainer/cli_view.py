@@ -171,7 +171,7 @@ def _export(app: FastAPI, folder: Path, most: int) -> None:
 
 def _print_sources(sources: Sequence[ViewSource]) -> None:
     for source in sources:
-        _say(f"{source.title}: {source.records.manifest.size()}")
+        _say(f"{source.title}: {source.awaited or source.records.manifest.size()}")
 
 
 def _say(line: str) -> None:

@@ -20,11 +20,11 @@ from neuron_explainer.errors import UsageError
 from neuron_explainer.pipeline.import_files import import_files
 from neuron_explainer.pipeline.kept import Kept
 from neuron_explainer.pipeline.spec import fingerprint
-from neuron_explainer.records.subject_names import is_same_site, is_same_subject
 from neuron_explainer.records.explanation import Explanation
 from neuron_explainer.records.listed import ListedExplanation, Polarity, plain_claim
 from neuron_explainer.records.neuron import NeuronId
 from neuron_explainer.records.score import TOP_AND_RANDOM, Score, ScoredSimulation
+from neuron_explainer.records.subject_names import is_same_site, is_same_subject
 from neuron_explainer.scoring.metrics import Metric
 from neuron_explainer.stores.library import Library
 from neuron_explainer.stores.results import Results

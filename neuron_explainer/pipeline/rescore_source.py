@@ -30,12 +30,12 @@ from neuron_explainer.pipeline.records import (
     run_choices,
 )
 from neuron_explainer.pipeline.spec import RunSpec
-from neuron_explainer.records.subject_names import is_same_subject
 from neuron_explainer.pipeline.unit_choice import choose_neurons, names_neurons
 from neuron_explainer.published.locations import PUBLISHED_URL, Kind, find_dataset
 from neuron_explainer.published.record_source import SITE, PublishedSource
 from neuron_explainer.records.neuron import NeuronId
 from neuron_explainer.records.score import reason_kind
+from neuron_explainer.records.subject_names import is_same_subject
 from neuron_explainer.stores.record_source import RecordSource
 from neuron_explainer.stores.results import Results
 

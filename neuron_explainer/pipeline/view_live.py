@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
 from neuron_explainer.pipeline.folder import RunFolder
+from neuron_explainer.pipeline.shard_status import COLLECT
 from neuron_explainer.pipeline.status import RunStatus, read_status
 from neuron_explainer.pipeline.wording import format_rate, format_seconds
 from neuron_explainer.records.unit_result import UnitResult
 from neuron_explainer.stores.results import Results
+from neuron_explainer.stores.spending import SpendingStore
 from neuron_explainer.viewer.hooks import LiveStatus
 
 N_NEWEST = 20
@@ -17,17 +20,16 @@ N_NEWEST = 20
 def read_live(folder: RunFolder) -> LiveStatus:
     """What a run is at; StoreError when there is none."""
     status = read_status(folder)
-    at = status.progress
-    left_s = at.left_s if at is not None and status.is_running else None
+    at = _read_place(status)
     return LiveStatus(
         is_running=status.is_running,
-        stage=None if at is None else at.stage,
-        unit="" if at is None else at.unit,
-        n_done=0 if at is None else at.n_done,
-        n_total=0 if at is None else at.n_total,
-        rate=None if at is None or at.rate is None else format_rate(at.rate, at.unit),
-        left=None if left_s is None else format_seconds(left_s),
-        spent_usd=0.0 if at is None else at.spent_usd,
+        stage=at.stage,
+        unit=at.unit,
+        n_done=at.n_done,
+        n_total=at.n_total,
+        rate=None if at.rate is None else format_rate(at.rate, at.rate_unit),
+        left=None if at.left_s is None else format_seconds(at.left_s),
+        spent_usd=_read_spent_usd(folder),
         cost=status.cost,
         n_scored=status.n_scored,
         mean_score=status.mean_score,
@@ -35,6 +37,40 @@ def read_live(folder: RunFolder) -> LiveStatus:
         newest=_read_newest(folder),
         notes=tuple(_notes(status)),
     )
+
+
+class _Place(NamedTuple):
+    """How far the stage is; rate and time are of a process that goes on alone."""
+
+    stage: str | None = None
+    unit: str = ""
+    n_done: int = 0
+    n_total: int = 0
+    rate: float | None = None
+    """A second."""
+    rate_unit: str = ""
+    left_s: float | None = None
+
+
+def _read_place(status: RunStatus) -> _Place:
+    at, shards, is_running = status.progress, status.shards, status.is_running
+    if shards is not None:
+        n_done = round(100 * shards.share_done)
+        left_s = shards.left_s if is_running else None
+        return _Place(COLLECT, "% of the text", n_done, 100, shards.rate, "tokens", left_s)
+    if at is None:
+        return _Place()
+    rate, left_s = (at.rate, at.left_s) if is_running else (None, None)
+    return _Place(at.stage, at.unit, at.n_done, at.n_total, rate, at.unit, left_s)
+
+
+def _read_spent_usd(folder: RunFolder) -> float | None:
+    """By whatever asked in this folder; None: some of it has no known price."""
+    if not folder.spending.exists():
+        return 0.0
+    with SpendingStore(folder.spending, read_only=True) as spending:
+        spent = spending.of_purpose()
+    return (spent.counted + spent.uncounted).cost_usd
 
 
 def _read_newest(folder: RunFolder) -> tuple[UnitResult, ...]:
@@ -49,4 +85,4 @@ def _read_newest(folder: RunFolder) -> tuple[UnitResult, ...]:
 def _notes(status: RunStatus) -> Iterator[str]:
     yield from (batch.sentence() for batch in status.batches)
     if status.shards is not None:
-        yield f"{status.shards.sentence()}; {status.shards.share_done:.0%} of the text read"
+        yield status.shards.sentence()

@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from neuron_explainer.errors import StoreError, UsageError
+from neuron_explainer.pipeline.awaited_records import AwaitedRecords
 from neuron_explainer.pipeline.folder import RunFolder
 from neuron_explainer.pipeline.kept_patterns import open_kept_patterns
-from neuron_explainer.pipeline.records import open_records
+from neuron_explainer.pipeline.records import has_records, open_records
 from neuron_explainer.pipeline.run_lookup import default_archive, open_archive
+from neuron_explainer.pipeline.shard_status import read_shards
 from neuron_explainer.pipeline.view_published import PublishedClaims, PublishedRows
 from neuron_explainer.published.locations import PUBLISHED_URL, find_dataset
 from neuron_explainer.published.record_source import PublishedSource
@@ -22,6 +24,7 @@ from neuron_explainer.records.score import Score
 from neuron_explainer.records.unit_result import UnitResult
 from neuron_explainer.stores.library import Library
 from neuron_explainer.stores.pattern_store import PatternStore
+from neuron_explainer.stores.record_source import RecordSource
 from neuron_explainer.stores.result_rows import ResultRows
 from neuron_explainer.stores.sqlite_file import is_writable
 from neuron_explainer.viewer.sources import KEYS, RunClaims, ViewSource
@@ -43,8 +46,8 @@ def open_sources(
 
 
 def run_source(key: str, title: str, folder: RunFolder) -> ViewSource:
-    """Whatever the run is at: it needs a collection, and its results are read as they come."""
-    records = open_records(folder)
+    """Whatever the run is at: its collection and its results are read as they come."""
+    records = _open_or_await(folder)
 
     def open_patterns(choices: Mapping[str, Any]) -> AbstractContextManager[PatternStore | None]:
         return open_kept_patterns(folder, choices)
@@ -84,6 +87,14 @@ def published_source(key: str, archive: Path, dataset: str) -> ViewSource:
         read_claims=PublishedClaims(archive, found.name),
         asked="by those who published it; what it cost is not said",
     )
+
+
+def _open_or_await(folder: RunFolder) -> RecordSource:
+    """StoreError where no collection is there, and none was begun."""
+    is_under_way = folder.progress.exists() or read_shards(folder) is not None
+    if is_under_way and not has_records(folder):
+        return AwaitedRecords(folder)
+    return open_records(folder)
 
 
 def _own_folder(beside: Path, name: str | None = None) -> Path:

@@ -13,9 +13,11 @@ def format_seconds(seconds: float) -> str:
 
 
 def format_rate(a_second: float, unit: str) -> str:
-    """`4,548 tokens/s`, `12 neurons/min`, `3.2 neurons/h`"""
+    """`4,548 tokens/s`, `1 neuron/min`, `3.2 neurons/h`; unit: of several."""
     if a_second >= 1:
-        return f"{a_second:,.0f} {unit}/s"
-    if a_second * 60 >= 1:
-        return f"{a_second * 60:.0f} {unit}/min"
-    return f"{a_second * 3600:.1f} {unit}/h"
+        number, time = f"{a_second:,.0f}", "s"
+    elif a_second * 60 >= 1:
+        number, time = f"{a_second * 60:.0f}", "min"
+    else:
+        number, time = f"{a_second * 3600:.1f}", "h"
+    return f"{number} {unit.removesuffix('s') if number == '1' else unit}/{time}"

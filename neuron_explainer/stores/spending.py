@@ -80,8 +80,8 @@ class SpendingStore(Closing):
     Others may read while one process writes. A power failure may lose the last charges.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._file = SqliteFile(path, SCHEMA)
+    def __init__(self, path: Path, *, read_only: bool = False) -> None:
+        self._file = SqliteFile(path, SCHEMA, read_only=read_only)
 
     def close(self) -> None:
         self._file.close()

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
 from fastapi import APIRouter, Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse, RedirectResponse, Response
 
 from neuron_explainer.records.score import GOOD_SCORE
 from neuron_explainer.stores.record_source import Facts, Manifest
@@ -56,6 +56,8 @@ def make_router(state: State) -> APIRouter:
 
     def page(request: Request, key: str | None = None) -> Response:
         served, fingerprint = state.find(key), request.query_params.get("method")
+        if served.source.awaited is not None and served.hooks.status is not None:
+            return RedirectResponse(served.links.page("live"))
         keeper = state.keepers[served.source.key]
         keeper.settle()
         asked, version = (served.source.key, fingerprint), keeper.version

@@ -146,11 +146,12 @@ class LiveStatus:
     n_done: int
     n_total: int
     rate: str | None
-    """`12 neurons/min`; None: not known."""
+    """`12 neurons/min`; None: not known, or nobody goes on with it."""
     left: str | None
     """`3.5 h` until the stage is done at this rate; None: not known, or nobody goes on with it."""
     spent_usd: float | None
-    """On language models in the whole run; None: some of it has no known price."""
+    """On language models for all that was ever asked in the run; None: some of it has no known
+    price."""
     cost: UnitCost | None
     """Of the units that have a result; None: no language model was asked."""
     n_scored: int

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from neuron_explainer.errors import UnitNotFound
+from neuron_explainer.errors import StoreError, UnitNotFound
 from neuron_explainer.records.cost import UnitCost
 from neuron_explainer.records.neuron import NeuronId
 from neuron_explainer.records.patterns import Pattern
@@ -86,6 +86,15 @@ class ViewSource:
     """What home says of a method without a cost."""
     read_imported: Callable[[NeuronId], tuple[tuple[str, UnitResult], ...]] = lambda _id: ()
     """(list, what it says) of explanations that were imported from elsewhere."""
+
+    @property
+    def awaited(self) -> str | None:
+        """Why there are no records yet; None: there are."""
+        try:
+            self.records.manifest  # noqa: B018
+        except StoreError as error:
+            return str(error)
+        return None
 
     def has(self, neuron_id: NeuronId) -> bool:
         """Whether the unit is in the records, or something is said of it."""

@@ -109,6 +109,9 @@ class State:
         return Site(served.source.title, links, nav, sources, self._notice(key))
 
     def _has(self, served: Served, page: str) -> bool:
+        """Of a run that is collecting there is Live alone."""
+        if page != "live" and served.source.awaited is not None:
+            return False
         if page == "try":
             return served.hooks.read_layers is not None or served.hooks.read_unit is not None
         if page == "live":

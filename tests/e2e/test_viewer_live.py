@@ -75,7 +75,7 @@ def test_progress_and_new_results_show_without_a_reload(
     with folder.locked(), Results(folder.results) as results:
         writer = Writer(folder, results)
         expect(page.locator("#live")).to_contain_text("Running – explain")
-        expect(page.locator("#live-state")).to_contain_text("running: explain")
+        expect(page.locator("#live-said")).to_contain_text("running: explain")
         for number, score in enumerate((0.25, 0.75)):
             writer.add(score)
             expect(newest(page)).to_contain_text(f"number {number}, {TEXT[:30]}")
@@ -93,7 +93,7 @@ def test_progress_and_new_results_show_without_a_reload(
 
 def test_a_viewer_that_has_ended_is_told_of(of_folder: ViewerProcess, open_page: OpenPage) -> None:
     page = open_page(f"{of_folder.address}/live", failing=("live/events",))
-    expect(page.locator("#live-state")).not_to_be_empty()
+    expect(page.locator("#live-said")).not_to_be_empty()
     of_folder.end()
     expect(page.locator("#live-state")).to_contain_text("does not answer")
     assert of_folder.process.returncode is not None

@@ -12,10 +12,10 @@ from neuron_explainer.pipeline.kept import BEFORE, KEPT_FROM, keep_own
 from neuron_explainer.pipeline.methods import parse_scorers
 from neuron_explainer.pipeline.sides import compare_methods
 from neuron_explainer.pipeline.spec import fingerprint
-from neuron_explainer.records.subject_names import is_same_site, is_same_subject
 from neuron_explainer.records.explanation import Explanation
 from neuron_explainer.records.neuron import NeuronId
 from neuron_explainer.records.score import TOP_AND_RANDOM, Score, ScoredSimulation
+from neuron_explainer.records.subject_names import is_same_site, is_same_subject
 from neuron_explainer.stores.results import BASELINE, BASELINE_LABEL, Results
 
 UNITS = (NeuronId(0, 1), NeuronId(0, 2), NeuronId(1, 1))

@@ -98,4 +98,5 @@ def test_times_and_rates_are_in_units_of_their_size() -> None:
     assert shown == ["40 s", "12 min", "3.5 h", "2.5 days"]
     assert format_rate(4548.2, "tokens") == "4,548 tokens/s"
     assert format_rate(0.2, "neurons") == "12 neurons/min"
+    assert format_rate(1.2, "neurons") == "1 neuron/s"
     assert format_rate(0.001, "neurons") == "3.6 neurons/h"

@@ -3,6 +3,7 @@
 
 function setUpLive() {
   const place = document.getElementById("live");
+  const spoken = document.getElementById("live-said");
   const state = document.getElementById("live-state");
   const events = new EventSource(place.dataset.events);
   let saidAt = 0;
@@ -14,7 +15,7 @@ function setUpLive() {
     if (isRunning === wasRunning && Date.now() - saidAt < 30000) return;
     wasRunning = isRunning;
     saidAt = Date.now();
-    state.textContent = line;
+    spoken.textContent = line;
   }
 
   events.addEventListener("status", (event) => {
@@ -24,6 +25,7 @@ function setUpLive() {
     place.innerHTML = html; // Made by the server, which escapes every text.
     applyStyles(place);
     if (link) [...place.querySelectorAll("a")].find((a) => a.getAttribute("href") === link)?.focus();
+    state.textContent = "";
     say(line);
   });
   events.addEventListener("error", () => {
