@@ -23,10 +23,12 @@ from neuron_explainer.pipeline.export_bundle import export_bundle
 from neuron_explainer.pipeline.folder import RunFolder
 from neuron_explainer.pipeline.own_explanations import list_unit
 from neuron_explainer.pipeline.records import open_records, read_subject_choices
+from neuron_explainer.published.locations import DocumentId, Kind
 from neuron_explainer.records.explanation import Explanation
 from neuron_explainer.records.listed import ListedExplanation
 from neuron_explainer.records.published import PublishedResults
 from neuron_explainer.records.score import ScoredSimulation
+from neuron_explainer.records.subject_names import is_same_subject
 from neuron_explainer.records.unit_result import UnitResult
 from neuron_explainer.stores import atomic
 from neuron_explainer.stores.results import Results
@@ -101,19 +103,24 @@ def _export_table(
 def _export_published(
     folder: RunFolder, results: Results, target: Path, left_out: Counter[str]
 ) -> Exported:
-    records, explanations = target / "data/collated-activations", target / "data/explanations"
+    """Of GPT-2 small in its own folder of the layout; of every other subject in the first one."""
     source = open_records(folder)
+    is_small = is_same_subject(source.manifest.subject, "gpt2-small")
+    dataset = "gpt2-small" if is_small else "gpt2-xl"
     method = results.current_method()
     n_files = 0
     for unit in _explained(results, left_out):
-        layer, neuron = unit.neuron_id.layer_index, unit.neuron_id.neuron_index
+        record_id, explanation_id = (
+            DocumentId(dataset, kind, unit.neuron_id)
+            for kind in (Kind.ACTIVATIONS, Kind.EXPLANATIONS)
+        )
         record = to_published_record(source.read_neuron(unit.neuron_id))
         left_out.update(record.left_out)
-        _write(records / f"{layer}/{neuron}.json", write_record(record.value), left_out)
+        _write(target / record_id.path, write_record(record.value), left_out)
         published = to_published_explanation(*_scored(unit, results, method))
         left_out.update(published.left_out)
         of_unit = PublishedResults(unit.neuron_id, (published.value,))
-        _write(explanations / f"{layer}/{neuron}.jsonl", write_results(of_unit), left_out)
+        _write(target / explanation_id.path, write_results(of_unit), left_out)
         n_files += 2
     return Exported(n_files // 2, n_files, left_out)
 

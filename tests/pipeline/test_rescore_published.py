@@ -25,6 +25,7 @@ from neuron_explainer.pipeline.records import open_records
 from neuron_explainer.pipeline.rescore import Rescored, run_rescore
 from neuron_explainer.pipeline.rescore_source import RescoreSource
 from neuron_explainer.pipeline.run import estimate_run, report, run_explain
+from neuron_explainer.pipeline.run_lookup import run_lookup
 from neuron_explainer.pipeline.run_state import check_run
 from neuron_explainer.pipeline.summary import summarize_method
 from neuron_explainer.published.locations import DocumentId, Kind
@@ -297,6 +298,13 @@ def test_every_reader_opens_such_a_folder(finished: Finished, tmp_path: Path) ->
     assert "kept explanations" in page
     exported = export_run(folder, tmp_path / "export", ExportFormat.OPENAI)
     assert exported.n_explanations == len(IDS)
+    for neuron_id in IDS:  # a mirror of the published dataset, in the folder of its model
+        found = run_lookup(
+            DATASET, neuron_id, source=str(tmp_path / "export"), archive=tmp_path / "a.sqlite"
+        )
+        assert found.record is not None
+        assert found.results is not None
+        assert found.results.explanations[0].text == new[neuron_id].text
     checks = {check.name: check for check in check_run(folder)}
     assert {check.status for check in checks.values()} == {"ok"}
     assert DATASET in checks["records"].found
