@@ -11,7 +11,7 @@ run: $(INSTALLED)
 	$(BIN)/neuron-explainer run
 
 test: $(INSTALLED)
-	$(BIN)/pytest
+	$(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
@@ -25,6 +25,8 @@ bench: $(INSTALLED)
 	$(BIN)/python jobs/benchmark_client.py
 	$(BIN)/python jobs/benchmark_search.py
 	$(BIN)/python -m jobs.benchmark_lookup
+	$(BIN)/python jobs/benchmark_explainers.py
+	$(BIN)/python -m jobs.benchmark_viewer
 
 install: $(INSTALLED)
 

@@ -3,10 +3,11 @@
     python jobs/benchmark_explainers.py                       100 neurons of each layer
     python jobs/benchmark_explainers.py --neurons 50 --json   {"scores": ..., "search": ...}
 
-Patterns whole, and without each of their parts, against the token lookup table: mean score
-(top-and-random, and the random windows alone) by layer, with a 95 % bootstrap interval of the
-paired difference over neurons. Then the same rules on text of another kind than they were made
-from, by default the source code of Python's own library; and what the search took, by layer.
+Patterns whole, and without each of their parts, beside the token lookup table, and beside the
+whole: mean score (top-and-random, and the random windows alone) by layer, with 95 % bootstrap
+intervals of the paired differences over neurons. Then the same rules on text of another kind than
+they were made from, by default the source code of Python's own library; and what the search took,
+by layer.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from rich import box
 from rich.table import Table
 
 from neuron_explainer.cli_options import console, run_program
+from neuron_explainer.collector.corpus import open_corpus
 from neuron_explainer.explainers.pattern_probe import ProbeCost
 from neuron_explainer.explainers.pattern_search import PatternPlan
 from neuron_explainer.pipeline.collected import load_collected
@@ -57,12 +59,12 @@ LOOKUP = "token lookup table"
 WHOLE = "patterns"
 HEADLINES = (TOP_AND_RANDOM, RANDOM_ONLY)
 PARTS = {
-    WHOLE: "everything",
-    "no searched patterns": "context means of the fit text and the table",
+    WHOLE: "searched patterns, context means of the fit text, and the table",
+    "no generalisation": "the same, but each token of a pattern stands for itself alone",
+    "no pruning": "the same, but of patterns of 12 tokens, as far as there are so many",
+    "no searched patterns": "context means and the table",
     "no context means": "searched patterns and the table",
-    "… nor generalisation": "each token of a pattern stands for itself alone",
-    "… nor pruning": "patterns of 12 tokens, as far as there are so many",
-    "no back-off": "where no context fits, one number for every token",
+    "no back-off": "searched patterns; where none fits, one number for every token",
 }
 Scores: TypeAlias = Mapping[str, Mapping[NeuronId, Mapping[str, float]]]
 """Rule -> neuron -> headline -> value."""
@@ -108,12 +110,13 @@ def benchmark(
             model=model, corpus=corpus, n_tokens=tokens, seed=seed, pattern_tokens=pattern_tokens
         )
         here, there = RunFolder(Path(scratch) / "here"), RunFolder(Path(scratch) / "there")
+        other = other_corpus or _python_source(Path(scratch) / "source.jsonl")
+        open_corpus(other)  # a wrong name is told before the work begins
         run_collect(spec, here, ignore)
         store = NeuronStore(here.store)
         chosen = _draw(store, neurons, seed)
         rules, measured = _make_rules(spec, here, store, chosen)
         listed = ",".join(map(str, chosen))
-        other = other_corpus or _python_source(Path(scratch) / "source.jsonl")
         run_collect(replace(spec, corpus=other, units=listed), there, ignore)
         scored = {
             corpus: _score_all(rules, store),
@@ -150,19 +153,18 @@ def _make_rules(
         assert readers is not None
         searcher = PatternSearcher(store, load_collected(spec, folder), readers.contexts, spec.seed)
         whole, measured = _search(searcher, chosen, plan)
-        plan = replace(plan, generalises=False)
-        exact, _ = _search(searcher, chosen, plan)
+        exact, _ = _search(searcher, chosen, replace(plan, generalises=False))
         long, _ = _search(searcher, chosen, replace(plan, prunes=False))
         for i in chosen:
             table, contexts = store.read_token_lookup(i), readers.contexts(i)
             nothing = TokenLookupTable({}, {}, table.default)
             rules[LOOKUP][i] = table
             rules[WHOLE][i] = PatternTrie(table, whole[i].patterns, contexts)
+            rules["no generalisation"][i] = PatternTrie(table, exact[i].patterns, contexts)
+            rules["no pruning"][i] = PatternTrie(table, long[i].patterns, contexts)
             rules["no searched patterns"][i] = PatternTrie(table, (), contexts)
             rules["no context means"][i] = PatternTrie(table, whole[i].patterns)
-            rules["… nor generalisation"][i] = PatternTrie(table, exact[i].patterns)
-            rules["… nor pruning"][i] = PatternTrie(table, long[i].patterns)
-            rules["no back-off"][i] = PatternTrie(nothing, whole[i].patterns, contexts)
+            rules["no back-off"][i] = PatternTrie(nothing, whole[i].patterns)
     return dict(rules), measured
 
 
@@ -204,13 +206,15 @@ async def _score(
     return scored
 
 
-def _compare(scores: Scores, rule: str, headline: str) -> dict[str, Comparison]:
-    """By layer, and of all; beside the table, over the neurons that both can be scored of."""
-    mine, table = scores[rule], scores[LOOKUP]
+def _compare(
+    scores: Scores, rule: str, headline: str, beside: str = LOOKUP
+) -> dict[str, Comparison]:
+    """By layer, and of all; beside another rule, over the neurons that both can be scored of."""
+    mine, other = scores[rule], scores[beside]
     movers = [
-        Mover(i, mine[i][headline], table[i][headline]) for i in sorted(mine.keys() & table.keys())
+        Mover(i, mine[i][headline], other[i][headline]) for i in sorted(mine.keys() & other.keys())
     ]
-    paired = PairedScores(LOOKUP, tuple(movers), {})
+    paired = PairedScores(beside, tuple(movers), {})
     overall = paired.compare()
     by_name = {str(layer): found for layer, found in paired.by_layer().items()}
     return by_name if overall is None else {**by_name, "all": overall}
@@ -218,29 +222,36 @@ def _compare(scores: Scores, rule: str, headline: str) -> dict[str, Comparison]:
 
 def _table(text: str, headline: str, scores: Scores) -> Table:
     """A row a rule and layer."""
-    table = Table(title=f"{text}: {headline}, beside the {LOOKUP}", box=box.SIMPLE_HEAD)
-    for name in ("rule", "layer", "table", "mean", "difference [95 %]"):
+    table = Table(title=f"{text}: {headline}", box=box.SIMPLE_HEAD)
+    for name in ("rule", "layer", "table", "mean", "beside the table", "beside the whole"):
         table.add_column(name, no_wrap=True)
     for rule in PARTS:
-        for layer, found in _compare(scores, rule, headline).items():
+        beside_whole = _compare(scores, rule, headline, WHOLE)
+        for row, (layer, found) in enumerate(_compare(scores, rule, headline).items()):
             table.add_row(
-                rule if layer == "0" else "",
+                "" if row else rule,
                 layer,
                 f"{found.baseline_mean:.3f}",
                 f"{found.mean:.3f}",
                 found.difference_text(),
+                "" if rule == WHOLE else beside_whole[layer].difference_text(),
             )
     return table
 
 
 def _plain(scored: Mapping[str, Scores], measured: Mapping[int, Measured]) -> dict[str, object]:
+    """Text -> headline -> rule -> what it is beside -> layer, and what the search took by layer."""
+
+    def plain(scores: Scores, rule: str, headline: str, beside: str) -> dict[str, object]:
+        found = _compare(scores, rule, headline, beside)
+        return {layer: asdict(comparison) for layer, comparison in found.items()}
+
     return {
         "scores": {
             text: {
                 headline: {
                     rule: {
-                        layer: asdict(found)
-                        for layer, found in _compare(scores, rule, headline).items()
+                        beside: plain(scores, rule, headline, beside) for beside in (LOOKUP, WHOLE)
                     }
                     for rule in PARTS
                 }

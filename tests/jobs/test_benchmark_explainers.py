@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from jobs.benchmark_explainers import HEADLINES, PARTS, WHOLE, benchmark
+from jobs.benchmark_explainers import HEADLINES, LOOKUP, PARTS, WHOLE, benchmark
+from neuron_explainer.errors import NeuronExplainerError
 from tests.pipeline.test_run import write_corpus
 from tests.tiny_models import save_tiny_model
 
@@ -29,12 +30,26 @@ def test_every_part_is_read_beside_the_table_on_both_texts(
         assert of_text.keys() == set(HEADLINES)
         for of_headline in of_text.values():
             assert of_headline.keys() == set(PARTS)
-            for by_layer in of_headline.values():
-                assert by_layer.keys() == {"0", "1", "all"}
-                assert by_layer["all"]["n_units"] == 10
-    whole = answer["scores"][here][HEADLINES[0]][WHOLE]["all"]
+            for by_rule in of_headline.values():
+                assert by_rule.keys() == {LOOKUP, WHOLE}
+                for by_layer in by_rule.values():
+                    assert by_layer.keys() == {"0", "1", "all"}
+                    assert by_layer["all"]["n_units"] == 10
+    of_rules = answer["scores"][here][HEADLINES[0]]
+    whole = of_rules[WHOLE][LOOKUP]["all"]
     assert whole["difference"] == pytest.approx(whole["mean"] - whole["baseline_mean"])
+    for rule in PARTS:
+        beside_table, beside_whole = (of_rules[rule][beside]["all"] for beside in (LOOKUP, WHOLE))
+        without = whole["difference"] - beside_table["difference"]
+        assert beside_whole["difference"] == pytest.approx(-without)
+    assert of_rules[WHOLE][WHOLE]["all"]["difference"] == 0
+    assert of_rules["no back-off"][LOOKUP]["all"]["difference"] < 0
     assert answer["search"].keys() == {"0", "1"}
     for measured in answer["search"].values():
         assert measured["n_units"] == 5
         assert 0 < measured["cost"]["n_tokens"] <= 5 * 200
+
+
+def test_a_second_text_that_is_not_there_is_told_before_the_work_begins(tmp_path: Path) -> None:
+    with pytest.raises(NeuronExplainerError, match=r"nowhere\.jsonl"):
+        benchmark(model=str(tmp_path / "no model"), other_corpus=str(tmp_path / "nowhere.jsonl"))
