@@ -129,7 +129,7 @@ def view(
     if token is None and host not in LOOPBACK:
         token = secrets.token_urlsafe(24)
     with ExitStack() as opened:
-        hooks = open_hooks(opened, sources, folders, dataset, spec)
+        hooks = open_hooks(opened, sources, folders, published, dataset, spec)
         app = create_app(sources, hooks, token=token, host=host)
         _print_sources(sources)
         if export is not None:

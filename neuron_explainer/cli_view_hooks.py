@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import ExitStack
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from neuron_explainer.pipeline.folder import RunFolder
@@ -23,22 +24,25 @@ def open_hooks(
     opened: ExitStack,
     sources: Sequence[ViewSource],
     folders: Sequence[RunFolder],
+    published: Path | None,
     dataset: str,
     spec: RunSpec,
 ) -> dict[str, Hooks]:
-    """By the source's key. folders: of the first sources; one more is the published dataset.
+    """By the source's key. folders: of the first sources; one more is the published archive.
 
     opened: closes them. spec: how models are reached, the device, the budget.
     """
     from neuron_explainer.pipeline.view_hooks import open_run_hooks, published_hooks
+    from neuron_explainer.pipeline.view_published import PublishedWeights
 
     hooks: dict[str, Hooks] = {}
     for source, folder in zip(sources, folders, strict=False):
         makers = _makers(spec, folder, source.records)
         hooks[source.key] = opened.enter_context(open_run_hooks(spec, folder, makers))
-    for source in sources[len(folders) :]:
+    if published is not None:
+        source = sources[len(folders)]
         ask = partial(_ask_published, spec, dataset, source.records)
-        hooks[source.key] = published_hooks(ask)
+        hooks[source.key] = published_hooks(ask, PublishedWeights(published, dataset))
     return hooks
 
 
@@ -46,9 +50,11 @@ def _makers(spec: RunSpec, folder: RunFolder, records: RecordSource) -> Makers:
     from neuron_explainer.pipeline.view_hooks import Makers, Scorer
 
     def make_subject() -> Subject:
+        from neuron_explainer.pipeline.records import open_records
         from neuron_explainer.pipeline.view_asked import ask_collected
 
-        return ask_collected(spec, folder, records)
+        # Of `records` it may not have been known yet what they are.
+        return ask_collected(spec, folder, open_records(folder))
 
     def make_scorer(own: RunSpec) -> Scorer:
         from neuron_explainer.pipeline.view_own import OwnScorer

@@ -13,10 +13,11 @@ from neuron_explainer.subject.model import Subject, load_subject
 from neuron_explainer.subject.source import SubjectSource
 
 
-def load_collected(spec: RunSpec, folder: RunFolder) -> Subject:
+def load_collected(spec: RunSpec, folder: RunFolder, *, only_here: bool = False) -> Subject:
     """With the choices of the collection, wherever it lies; the spec says on which device.
 
-    SpecMismatch when other weights or another tokenizer are there now.
+    only_here: see `load_subject`. SpecMismatch when other weights or another tokenizer are there
+    now.
     """
     choices = read_subject_choices(folder)
     subject = load_subject(
@@ -26,6 +27,7 @@ def load_collected(spec: RunSpec, folder: RunFolder) -> Subject:
         site_module=choices.get("site_module"),
         activation_function=choices.get("activation_function"),
         chat_template=choices.get("chat_template", False),
+        only_here=only_here,
     )
     _require_same(subject, choices)
     return subject

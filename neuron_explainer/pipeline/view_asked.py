@@ -1,4 +1,5 @@
-"""The subject that the viewer asks about texts and weights; it is loaded on first use."""
+"""The subject that the viewer asks about texts and weights; it is loaded on first use, from this
+machine alone."""
 
 from __future__ import annotations
 
@@ -45,7 +46,7 @@ def ask_collected(spec: RunSpec, folder: RunFolder, records: RecordSource) -> As
     """The subject of a run, which reads a text as it read the corpus."""
 
     def load() -> Loaded:
-        subject = load_collected(spec, folder)
+        subject = load_collected(spec, folder, only_here=True)
         return subject, open_collected(subject, folder)
 
     return AskedSubject(load, records)
@@ -59,7 +60,7 @@ def ask_published(
     def load() -> Loaded:
         subject = load_subject(
             published.hub_id, dtype=spec.dtype, device=spec.device,
-            activation_function=published.activation_function,
+            activation_function=published.activation_function, only_here=True,
         )  # fmt: skip
         return subject, SubjectSource(subject)
 

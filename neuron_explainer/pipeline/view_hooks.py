@@ -8,13 +8,14 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
 from neuron_explainer.errors import NeuronExplainerError
 from neuron_explainer.pipeline.folder import RunFolder
 from neuron_explainer.pipeline.spec import RunSpec
 from neuron_explainer.pipeline.view_live import read_live
+from neuron_explainer.pipeline.view_published import PublishedWeights
 from neuron_explainer.pipeline.view_spec import spec_of_own
 from neuron_explainer.records.neuron import NeuronId
 from neuron_explainer.viewer.hooks import (
@@ -84,11 +85,16 @@ def open_run_hooks(spec: RunSpec, folder: RunFolder, makers: Makers) -> Iterator
             scorer.made.close()
 
 
-def published_hooks(make_subject: Callable[[], Subject]) -> Hooks:
-    """Of a published dataset."""
+def published_hooks(make_subject: Callable[[], Subject], weights: PublishedWeights) -> Hooks:
+    """Of a published dataset; the subject tells what is not published of its weights."""
     no_run = "these are published records; start the viewer with --run for a run over them"
     reasons = dict.fromkeys((*OWN, "status"), no_run)
-    return _hooks(_OnFirstUse(make_subject), None, None, reasons)
+    subject = _OnFirstUse(make_subject)
+    return replace(
+        _hooks(subject, None, None, reasons),
+        output_tokens=lambda unit: weights.output_tokens(unit) or subject().output_tokens(unit),
+        related=lambda unit: weights.related(unit) or subject().related(unit),
+    )
 
 
 class _OnFirstUse(Generic[T]):

@@ -11,22 +11,38 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from neuron_explainer.errors import RecordFormatError
+from neuron_explainer.errors import CannotExplain, RecordFormatError
 from neuron_explainer.formats.listed_rows import read_claim
 from neuron_explainer.formats.openai_mapping import PUBLISHED, from_published_explanation
 from neuron_explainer.formats.openai_results import read_claims
 from neuron_explainer.published.archive import Archive, Numbered
-from neuron_explainer.published.documents import read_content
+from neuron_explainer.published.documents import Content, read_content
 from neuron_explainer.published.locations import DocumentId, Kind
+from neuron_explainer.published.record_source import NO_TOKEN_MEANS
 from neuron_explainer.records.cost import UnitCost
 from neuron_explainer.records.neuron import NeuronId
-from neuron_explainer.records.published import PublishedExplanation, PublishedResults
+from neuron_explainer.records.published import (
+    NeuronsByWeight,
+    PublishedExplanation,
+    PublishedResults,
+    RelatedNeuron,
+    RelatedNeurons,
+    TokensByActivation,
+    TokensByWeight,
+    TokenValue,
+)
 from neuron_explainer.records.score import TOP_AND_RANDOM
 from neuron_explainer.records.unit_result import UnitResult
 from neuron_explainer.stores.closing import Closing
 from neuron_explainer.stores.result_rows import Headline, ResultRow
 from neuron_explainer.stores.results import MethodUse
-from neuron_explainer.viewer.sources import Claim
+from neuron_explainer.viewer.hooks import (
+    AffectedToken,
+    AffectedTokens,
+    RelatedUnit,
+    RelatedUnits,
+)
+from neuron_explainer.viewer.sources import Claim, MeanToken
 
 logger = logging.getLogger(__name__)
 LABEL = "as published"
@@ -81,15 +97,78 @@ class PublishedClaims:
     def __call__(self, neuron_id: NeuronId) -> tuple[Claim, ...]:
         which = DocumentId(self._dataset, Kind.EXPLANATIONS, neuron_id)
         with Archive(self._archive, read_only=True) as archive:
-            archived = archive.read(which)
-        if archived is None or archived.document is None:
+            content = _read(archive, which)
+        if content is None:
             return ()
-        content = read_content(which, archived.document).value
         assert isinstance(content, PublishedResults)
         return tuple(
             _claim(explanation, neuron_id, number)
             for number, explanation in enumerate(content.explanations, 1)
         )
+
+
+class PublishedWeights:
+    """What is published of a unit's weights; None where the archive has no such document."""
+
+    def __init__(self, archive: Path, dataset: str) -> None:
+        self._archive = archive
+        self._dataset = dataset
+
+    def output_tokens(self, neuron_id: NeuronId) -> AffectedTokens | None:
+        which = DocumentId(self._dataset, Kind.TOKENS_BY_WEIGHT, neuron_id)
+        with Archive(self._archive, read_only=True) as archive:
+            found = _read(archive, which)
+        if found is None:
+            return None
+        assert isinstance(found, TokensByWeight)
+        return AffectedTokens(_affected(found.output_positive), _affected(found.output_negative))
+
+    def related(self, neuron_id: NeuronId) -> RelatedUnits | None:
+        which = DocumentId(self._dataset, Kind.RELATED_NEURONS, neuron_id)
+        with Archive(self._archive, read_only=True) as archive:
+            found = _read(archive, which)
+            if found is None:
+                return None
+            assert isinstance(found, RelatedNeurons)
+            none = NeuronsByWeight((), ())
+            directions = (found.upstream or none, found.downstream or none)
+            groups = (group for of in directions for group in (of.positive, of.negative))
+            return RelatedUnits(*(self._related(archive, group) for group in groups))
+
+    def _related(self, archive: Archive, group: Sequence[RelatedNeuron]) -> tuple[RelatedUnit, ...]:
+        return tuple(
+            RelatedUnit(one.neuron_id, one.weight, self._has(archive, one.neuron_id))
+            for one in group
+            if one.weight is not None
+        )
+
+    def _has(self, archive: Archive, neuron_id: NeuronId) -> bool:
+        kinds = (Kind.EXPLANATIONS, Kind.ACTIVATIONS)
+        found = (archive.read(DocumentId(self._dataset, kind, neuron_id)) for kind in kinds)
+        return any(one is not None and one.document is not None for one in found)
+
+
+def read_token_means(archive: Path, dataset: str, neuron_id: NeuronId) -> list[MeanToken]:
+    """As published, the largest first; CannotExplain where the archive has none."""
+    which = DocumentId(dataset, Kind.TOKENS_BY_ACTIVATION, neuron_id)
+    with Archive(archive, read_only=True) as opened:
+        found = _read(opened, which)
+    if found is None:
+        raise CannotExplain(NO_TOKEN_MEANS)
+    assert isinstance(found, TokensByActivation)
+    return [MeanToken(one.token, one.value, None) for one in found.tokens if one.value is not None]
+
+
+def _read(archive: Archive, which: DocumentId) -> Content | None:
+    """None where the archive has no such document."""
+    archived = archive.read(which)
+    if archived is None or archived.document is None:
+        return None
+    return read_content(which, archived.document).value
+
+
+def _affected(tokens: Sequence[TokenValue]) -> tuple[AffectedToken, ...]:
+    return tuple(AffectedToken(one.token, one.value) for one in tokens if one.value is not None)
 
 
 def _row(numbered: Numbered) -> ResultRow:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,11 @@ from neuron_explainer.pipeline.kept_patterns import open_kept_patterns
 from neuron_explainer.pipeline.records import has_records, open_records
 from neuron_explainer.pipeline.run_lookup import default_archive, open_archive
 from neuron_explainer.pipeline.shard_status import read_shards
-from neuron_explainer.pipeline.view_published import PublishedClaims, PublishedRows
+from neuron_explainer.pipeline.view_published import (
+    PublishedClaims,
+    PublishedRows,
+    read_token_means,
+)
 from neuron_explainer.published.locations import PUBLISHED_URL, find_dataset
 from neuron_explainer.published.record_source import PublishedSource
 from neuron_explainer.records.listed import ListedExplanation
@@ -85,6 +90,7 @@ def published_source(key: str, archive: Path, dataset: str) -> ViewSource:
         watched=(archive, Path(f"{archive}-wal")),
         open_rows=lambda: PublishedRows(archive, found.name),
         read_claims=PublishedClaims(archive, found.name),
+        read_token_means=partial(read_token_means, archive, found.name),
         asked="by those who published it; what it cost is not said",
     )
 

@@ -6,12 +6,15 @@ The hub's own client would try every file six times, half a minute long, before 
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
 from httpx2 import HTTPError
-from huggingface_hub import constants, get_session
-from huggingface_hub.errors import OfflineModeIsEnabled
+from huggingface_hub import constants, get_session, try_to_load_from_cache
+from huggingface_hub.errors import HFValidationError, OfflineModeIsEnabled
+
+from neuron_explainer.errors import SubjectError
 
 logger = logging.getLogger(__name__)
 
@@ -19,6 +22,20 @@ logger = logging.getLogger(__name__)
 def is_here_alone(name: str) -> bool:
     """Whether the files of a model can come from this machine only: a folder, or no hub."""
     return Path(name).expanduser().is_dir() or not _answers(constants.ENDPOINT)
+
+
+def require_here(name: str) -> None:
+    """SubjectError unless a model was fetched before, or is a folder; no hub is asked."""
+    if Path(name).expanduser().is_dir():
+        return
+    found = None
+    with suppress(HFValidationError):  # a folder that has gone
+        found = try_to_load_from_cache(name, "config.json", cache_dir=constants.HF_HUB_CACHE)
+    if not isinstance(found, str):
+        raise SubjectError(
+            f"{name} is not on this machine, and nothing is fetched here; run `hf download {name}` "
+            "first"
+        )
 
 
 @cache

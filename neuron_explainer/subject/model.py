@@ -15,6 +15,7 @@ from transformers import PretrainedConfig, PreTrainedModel
 from transformers.activations import ACT2FN
 
 from neuron_explainer.errors import SubjectError, UsageError
+from neuron_explainer.subject.hub import require_here
 from neuron_explainer.subject.pretrained import (
     load_tokenizer,
     load_weights,
@@ -99,6 +100,7 @@ def load_subject(
     activation_function: str | None = None,
     chat_template: bool = False,
     most_bytes: float = math.inf,
+    only_here: bool = False,
 ) -> Subject:
     """`bundled`, a hub id or a local folder -> a model ready to be read.
 
@@ -106,18 +108,21 @@ def load_subject(
     `find_down_projection`. `activation_function` replaces the MLP's, such as `quick_gelu`,
     x·sigmoid(1.702x), with which the published GPT-2 activations were made (Bills et al. 2023,
     README of 2023-08-30). `chat_template`: see `SubjectTokenizer`.
-    SubjectError for an architecture whose neurons are not known, before its weights are fetched.
+    SubjectError for an architecture whose neurons are not known, before its weights are fetched,
+    and with `only_here` for a model that is not on this machine: then no hub is asked.
     """
     location = str(BUNDLED_FOLDER) if name == BUNDLED else name
+    if only_here:
+        require_here(location)
     placement = resolve_placement(dtype, device)
-    config = read_config(location)
+    config = read_config(location, only_here=only_here)
     with loading(location):
         find_down_projection(config, site_module)  # before the weights are fetched
         if activation_function is not None:
             _set_activation_function(config, activation_function)
-        plain_tokenizer = load_tokenizer(location)
+        plain_tokenizer = load_tokenizer(location, only_here=only_here)
         tokenizer = SubjectTokenizer(plain_tokenizer, chat_template=chat_template)
-    model = load_weights(location, config, placement, most_bytes=most_bytes)
+    model = load_weights(location, config, placement, most_bytes=most_bytes, only_here=only_here)
     return make_subject(name, model, tokenizer, site_module)
 
 

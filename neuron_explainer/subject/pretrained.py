@@ -67,26 +67,40 @@ def resolve_placement(dtype: str, device: str) -> Placement:
     return Placement(torch_device, _resolve_dtype(dtype, torch_device))
 
 
-def read_config(name: str) -> PretrainedConfig:
+def read_config(name: str, *, only_here: bool = False) -> PretrainedConfig:
+    """only_here: no hub is asked, whether it could be reached or not."""
     with loading(name):
         config: PretrainedConfig = AutoConfig.from_pretrained(
-            _expanded(name), trust_remote_code=False, local_files_only=is_here_alone(name)
+            _expanded(name),
+            trust_remote_code=False,
+            local_files_only=only_here or is_here_alone(name),
         )
     return config
 
 
-def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
+def load_tokenizer(name: str, *, only_here: bool = False) -> PreTrainedTokenizerBase:
+    """only_here: see `read_config`."""
     with loading(name):
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
-            _expanded(name), trust_remote_code=False, local_files_only=is_here_alone(name)
+            _expanded(name),
+            trust_remote_code=False,
+            local_files_only=only_here or is_here_alone(name),
         )
     return tokenizer
 
 
 def load_weights(
-    name: str, config: PretrainedConfig, placement: Placement, *, most_bytes: float = math.inf
+    name: str,
+    config: PretrainedConfig,
+    placement: Placement,
+    *,
+    most_bytes: float = math.inf,
+    only_here: bool = False,
 ) -> PreTrainedModel:
-    """The model of `config`, in evaluation mode; SubjectError unless every weight is there."""
+    """The model of `config`, in evaluation mode; SubjectError unless every weight is there.
+
+    only_here: see `read_config`.
+    """
     with loading(name):
         _require_room(name, config, placement.dtype, most_bytes)
         loaded: Any = AutoModelForCausalLM.from_pretrained(
@@ -95,7 +109,7 @@ def load_weights(
             dtype=placement.dtype,
             use_safetensors=True,
             trust_remote_code=False,
-            local_files_only=is_here_alone(name),
+            local_files_only=only_here or is_here_alone(name),
             ignore_mismatched_sizes=True,  # reported, and refused below
             output_loading_info=True,
         )

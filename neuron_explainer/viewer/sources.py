@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from neuron_explainer.errors import StoreError, UnitNotFound
 from neuron_explainer.records.cost import UnitCost
@@ -66,6 +66,15 @@ class Claim:
     """Version of the simulation's prompt; None: it has none, or none was kept."""
 
 
+class MeanToken(NamedTuple):
+    """A token, its mean activation, and how often it came."""
+
+    token: str
+    mean: float
+    n_times: int | None
+    """None: it is not said."""
+
+
 @dataclass(frozen=True, slots=True)
 class ViewSource:
     """One run, or one published dataset."""
@@ -86,6 +95,9 @@ class ViewSource:
     """What home says of a method without a cost."""
     read_imported: Callable[[NeuronId], tuple[tuple[str, UnitResult], ...]] = lambda _id: ()
     """(list, what it says) of explanations that were imported from elsewhere."""
+    read_token_means: Callable[[NeuronId], Sequence[MeanToken]] | None = None
+    """The tokens with the largest mean activation; CannotExplain where they are not said. None:
+    the records say it."""
 
     @property
     def awaited(self) -> str | None:

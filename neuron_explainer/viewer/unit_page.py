@@ -22,7 +22,7 @@ from neuron_explainer.viewer.comparison_source import report_window
 from neuron_explainer.viewer.display import rarity, significant
 from neuron_explainer.viewer.report import Card, make_card
 from neuron_explainer.viewer.report_data import ReportNeuron
-from neuron_explainer.viewer.sources import Claim, ViewSource
+from neuron_explainer.viewer.sources import Claim, MeanToken, ViewSource
 
 N_TOP_OPEN = 3
 """Top windows that are seen at once."""
@@ -63,14 +63,6 @@ class Histogram(NamedTuple):
     """Where 0 lies, in percent; None: not between the ends."""
     n_tokens: int
     n_positive: int
-
-
-class MeanToken(NamedTuple):
-    """A token, its mean activation, and how often it came."""
-
-    token: str
-    mean: float
-    n_times: int
 
 
 class ClaimCard(NamedTuple):
@@ -312,6 +304,8 @@ def find_windows(page_record: NeuronRecord, name: str) -> WindowSet | None:
 def read_tokens(source: ViewSource, neuron_id: NeuronId) -> tuple[list[MeanToken], str | None]:
     """Tokens by mean activation, or why there are none."""
     try:
+        if source.read_token_means is not None:
+            return list(source.read_token_means(neuron_id)[:N_TOKENS]), None
         return top_tokens(source.records.read_token_lookup(neuron_id)), None
     except NeuronExplainerError as error:
         return [], str(error)

@@ -32,6 +32,7 @@ from neuron_explainer.pipeline.view_hooks import (
 )
 from neuron_explainer.pipeline.view_live import N_NEWEST, read_live
 from neuron_explainer.pipeline.view_own import OwnScorer
+from neuron_explainer.pipeline.view_published import PublishedWeights
 from neuron_explainer.pipeline.view_spec import spec_of_own
 from neuron_explainer.records.neuron import ActivationRecord, NeuronId
 from neuron_explainer.stores.neuron_store import NeuronStore
@@ -368,8 +369,10 @@ def test_a_local_simulator_stays_in_memory(copy: Run, tmp_path: Path) -> None:
 
 
 def test_published_records_have_no_run_to_score_or_to_follow(run: Run) -> None:
+    subject = PublishedSubject(run.spec.model, "quick_gelu")
     hooks = published_hooks(
-        lambda: ask_published(run.spec, PublishedSubject(run.spec.model, "quick_gelu"), run.records)
+        lambda: ask_published(run.spec, subject, run.records),
+        PublishedWeights(Path("none.sqlite"), "gpt2-xl"),
     )
     assert hooks.status is None and hooks.score_own is None
     assert hooks.read_unit is not None

@@ -10,7 +10,10 @@ from starlette.testclient import TestClient
 
 from neuron_explainer.errors import StoreError, UsageError
 from neuron_explainer.pipeline.folder import RunFolder
-from neuron_explainer.pipeline.view_published import DAMAGED, PublishedRows
+from neuron_explainer.pipeline.spec import RunSpec
+from neuron_explainer.pipeline.view_asked import ask_published
+from neuron_explainer.pipeline.view_hooks import PublishedSubject, Subject, published_hooks
+from neuron_explainer.pipeline.view_published import DAMAGED, PublishedRows, PublishedWeights
 from neuron_explainer.pipeline.view_sources import open_sources
 from neuron_explainer.published.archive import Archive
 from neuron_explainer.published.locations import DocumentId, Kind
@@ -21,7 +24,7 @@ from neuron_explainer.stores.results import Results
 from neuron_explainer.subject.tokens import SubjectTokenizer
 from neuron_explainer.viewer.unit_index import UnitIndex
 from tests.fakes import ScriptedSource
-from tests.formats.openai_documents import encode
+from tests.formats.openai_documents import encode, plain_document
 from tests.published.scorable import (
     DATASET,
     IDS,
@@ -114,6 +117,42 @@ def test_an_archive_is_shown_with_its_scores_windows_and_simulations(tmp_path: P
     state_of(client).update()
     assert client.get("/table.json").json()["n_rows"] == len(IDS)
     assert client.get(f"/search.json?q={word_of(IDS[4])}").json()["rows"]
+
+
+def test_published_weights_and_tokens_are_shown_without_a_model(tmp_path: Path) -> None:
+    path, unit, other = tmp_path / "archive.sqlite", NeuronId(3, 4), NeuronId(4, 17)
+    with Archive(path) as archive:
+        for neuron_id in (unit, other):
+            for kind in Kind if neuron_id == unit else (Kind.EXPLANATIONS,):
+                which = DocumentId("gpt2-xl", kind, neuron_id)
+                archive.add(which, encode(plain_document(kind, neuron_id)), SOURCE)
+
+    def load_nothing() -> Subject:
+        raise AssertionError("a model is asked")
+
+    hooks = {"a": published_hooks(load_nothing, PublishedWeights(path, "gpt2-xl"))}
+    client = open_client(*open_sources([], path, "gpt2-xl"), hooks=hooks)
+    weights = client.get("/layers/3/neurons/4/weights").text
+    assert "so</bdi>" in weights and "−0.5" in weights
+    assert 'href="/layers/4/neurons/17"' in weights and 'href="/layers/5/neurons/2"' not in weights
+    assert "5:2" in weights and "11:0" not in weights  # whose weight is not said
+    tokens = client.get("/layers/3/neurons/4/tokens").text
+    assert "two</bdi>" in tokens and "2.12" in tokens and "times" not in tokens
+    assert client.get("/home.json").json()["facts"]["Asked"].endswith("what it cost is not said")
+
+
+def test_a_subject_that_is_not_here_is_not_fetched_and_that_is_said(tmp_path: Path) -> None:
+    path = tmp_path / "archive.sqlite"
+    add_documents(path, IDS[:1])
+    (source,) = open_sources([], path, DATASET)
+    subject = PublishedSubject("owner/unheard-of", "quick_gelu")
+    hooks = published_hooks(
+        lambda: ask_published(RunSpec(device="cpu"), subject, source.records),
+        PublishedWeights(path, DATASET),
+    )
+    client = open_client(source, hooks={"a": hooks})
+    page = client.get("/layers/0/neurons/1/weights").text
+    assert page.count("nothing is fetched here; run `hf download owner/unheard-of` first") == 2
 
 
 def test_a_damaged_document_is_a_row_with_its_reason(tmp_path: Path) -> None:

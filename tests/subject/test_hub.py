@@ -12,6 +12,7 @@ from huggingface_hub.utils._http import default_client_factory
 
 from neuron_explainer.errors import SubjectError
 from neuron_explainer.subject.hub import is_here_alone
+from neuron_explainer.subject.model import load_subject
 from neuron_explainer.subject.pretrained import load_tokenizer, read_config
 from tests.tiny_models import save_tiny_model
 
@@ -64,4 +65,12 @@ def test_for_a_folder_no_hub_is_asked(make_hub: MakeHub, tmp_path: Path) -> None
     folder = save_tiny_model(tmp_path / "model")
     assert read_config(str(folder)).model_type == "gpt2"
     assert is_here_alone(str(folder))
+    assert asked == []
+
+
+@pytest.mark.parametrize("name", ["owner/name", "./gone/away/from here"])
+def test_what_has_to_be_here_is_not_asked_for(make_hub: MakeHub, name: str) -> None:
+    asked = make_hub("not-asked.example", lambda _: httpx2.Response(200))
+    with pytest.raises(SubjectError, match=f"is not on this machine.*hf download {name}"):
+        load_subject(name, only_here=True)
     assert asked == []
