@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,6 +13,7 @@ import typer
 
 from neuron_explainer.cli_options import (
     COLLECT_FIELDS,
+    DRY_RUN,
     EXPLAIN_FIELDS,
     JsonOption,
     OwnFlag,
@@ -23,6 +25,7 @@ from neuron_explainer.pipeline.spec import RunSpec
 
 if TYPE_CHECKING:
     from neuron_explainer.pipeline.rescore import Rescored
+    from neuron_explainer.pipeline.rescore_estimate import RescoreEstimate
 
 PANEL = "What is rescored"
 
@@ -60,6 +63,7 @@ FLAGS = {
         Path | None, "--archive", "Where published documents are kept; by default in the cache."
     ),
     "offline": _flag(bool, "--offline", "Published documents from the archive alone.", False),
+    **DRY_RUN,
     "as_json": OwnFlag(JsonOption, False),
 }
 FIELDS = sorted({*EXPLAIN_FIELDS, *COLLECT_FIELDS} - {"shard", "layers", "units", "cut"})
@@ -80,6 +84,7 @@ def rescore(
     source: str | None,
     archive: Path | None,
     offline: bool,
+    dry_run: bool,
     as_json: bool,
 ) -> None:
     """Score explanations with another simulator, beside another explainer's if one is named.
@@ -92,6 +97,7 @@ def rescore(
     from neuron_explainer.pipeline.events import ignore
     from neuron_explainer.pipeline.methods import parse_scorers
     from neuron_explainer.pipeline.rescore import run_rescore
+    from neuron_explainer.pipeline.rescore_estimate import estimate_rescore
     from neuron_explainer.pipeline.rescore_source import RescoreSource
     from neuron_explainer.published.locations import PUBLISHED_URL
 
@@ -106,17 +112,32 @@ def rescore(
         is_offline=offline,
     )
     names = parse_scorers(scorers)
-    if as_json:
-        _print_json(run_rescore(spec, folder, ignore, what, names))
+    if dry_run:
+        _print_estimate(estimate_rescore(spec, folder, what), as_json=as_json)
         return
-    with ProgressDisplay(console) as display:
-        rescored = run_rescore(spec, folder, display, what, names)
-    _print_rescored(rescored)
+    if as_json:
+        rescored = run_rescore(spec, folder, ignore, what, names)
+        _print_json(rescored)
+    else:
+        with ProgressDisplay(console) as display:
+            rescored = run_rescore(spec, folder, display, what, names)
+        _print_rescored(rescored)
+    if rescored.why_nothing is not None:
+        raise typer.Exit(1)
+
+
+def _print_estimate(found: RescoreEstimate, *, as_json: bool) -> None:
+    if as_json:
+        typer.echo(json.dumps(asdict(found), allow_nan=False))
+    else:
+        for line in found.sentences():
+            console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def _print_json(rescored: Rescored) -> None:
     first, *others = (compared.as_json() for compared in rescored.compared)
     answer = {**first, "others": others, "not_taken": rescored.left_out}
+    answer["why_nothing"] = rescored.why_nothing
     typer.echo(json.dumps(answer, ensure_ascii=False, allow_nan=False))
 
 
@@ -129,3 +150,6 @@ def _print_rescored(rescored: Rescored) -> None:
         print_paired(console, compared.paired)
     for reason, n in rescored.left_out.items():
         console.print(f"left out: {n:,} {reason}", markup=False, highlight=False, soft_wrap=True)
+    if rescored.why_nothing is not None:
+        line = f"nothing was scored: {rescored.why_nothing}"
+        console.print(line, markup=False, highlight=False, soft_wrap=True)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from neuron_explainer.errors import LLMError
+from neuron_explainer.errors import LLMError, UsageError
 from neuron_explainer.explainers.base import Explainer
 from neuron_explainer.pipeline.explain import UnitScorer
 from neuron_explainer.records.cost import UnitCost
@@ -25,6 +26,10 @@ class CascadePlan:
     """Units that are expected to gain less do not go on."""
     seed: int = 0
     """Of the pilots, and of the order of units that are expected to gain the same."""
+
+    def __post_init__(self) -> None:
+        if not math.isfinite(self.min_gain):
+            raise UsageError(f"--min-gain must be a difference of scores, not {self.min_gain}")
 
     def count_pilots(self, n_units: int) -> int:
         wanted = self.n_pilots

@@ -35,6 +35,7 @@ from neuron_explainer.subject.output_tokens import OutputTokens
 
 TEXT = "the people who came from small towns often said that what they missed was quiet"
 WORDS = TEXT.split()
+TYPICAL_ID = NeuronId(0, 0)
 N_SAMPLE = 8
 """Units that the method is tried on."""
 
@@ -165,7 +166,7 @@ def typical_record(n_ctx: int, n_per_split: int) -> NeuronRecord:
     activations = tuple(float(i % 20 == 7) * (1 + i % 3) for i in range(n_ctx))
     window = ActivationRecord(tokens, activations)
     return NeuronRecord(
-        neuron_id=NeuronId(0, 0),
+        neuron_id=TYPICAL_ID,
         top=(window,) * (len(TOP_SPLITS) * n_per_split),
         strata=(),
         random=(window,) * (len(RANDOM_SPLITS) * n_per_split),

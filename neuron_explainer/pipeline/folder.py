@@ -21,12 +21,13 @@ from __future__ import annotations
 
 import fcntl
 import json
+import os
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from neuron_explainer.collector.plans import Shard
 from neuron_explainer.errors import SpecMismatch, StoreError
@@ -147,11 +148,7 @@ class RunFolder:
             )
         if "records" in choices:
             return  # the same ones, wherever they lie now
-        difference = ", ".join(
-            _describe_difference(flag_of(name).removeprefix("--"), known.get(name), value)
-            for name, value in choices.items()
-            if known.get(name) != value
-        )
+        difference = describe_differences(known, choices)
         if difference:
             raise SpecMismatch(f"{self.path} holds another run ({difference}); {way_out}")
 
@@ -186,19 +183,41 @@ class RunFolder:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """One writer at a time; the lock goes with the process, however it ends."""
+        """One writer at a time; the lock goes with the process, however it ends.
+
+        A folder that was made for it, and into which nothing was written, goes again.
+        """
+        is_new = not self.path.exists()
         try:
             self.path.mkdir(parents=True, exist_ok=True)
         except (FileExistsError, NotADirectoryError) as error:
             raise StoreError(f"{self.path} is not a folder; use --run with another one") from error
         with (self.path / ".lock").open("w") as lock:
+            taken = f"another process is writing to {self.path}; wait for it, or use --run"
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
-                raise StoreError(
-                    f"another process is writing to {self.path}; wait for it, or use --run"
-                ) from error
-            yield
+                raise StoreError(taken) from error
+            if not self._holds(lock):  # its owner has just removed it
+                raise StoreError(taken)
+            try:
+                yield
+            finally:
+                if is_new:
+                    self._remove_if_empty()
+
+    def _holds(self, lock: IO[str]) -> bool:
+        """Whether the open file is the one that others would lock."""
+        try:
+            return os.path.samestat(os.fstat(lock.fileno()), (self.path / ".lock").stat())
+        except FileNotFoundError:
+            return False
+
+    def _remove_if_empty(self) -> None:
+        """While the lock is held, so that no other process has begun to write."""
+        if [path.name for path in self.path.iterdir()] == [".lock"]:
+            (self.path / ".lock").unlink()
+            self.path.rmdir()
 
 
 def _whose(choices: Mapping[str, Any]) -> str:
@@ -209,6 +228,15 @@ def _whose(choices: Mapping[str, Any]) -> str:
         case {"records": _, "fingerprint": fingerprint}:
             return f"results over the collection {fingerprint} of another run"
     return "a collection of its own"
+
+
+def describe_differences(known: Mapping[str, Any], choices: Mapping[str, Any]) -> str:
+    """What of `choices` is not as known: `seed was 0, now 1`; empty when all of it is."""
+    return ", ".join(
+        _describe_difference(flag_of(name).removeprefix("--"), known.get(name), value)
+        for name, value in choices.items()
+        if known.get(name) != value
+    )
 
 
 def _describe_difference(name: str, before: Any, now: Any) -> str:

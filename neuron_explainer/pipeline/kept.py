@@ -13,6 +13,7 @@ from neuron_explainer.stores.results import MethodUse, Results
 KEPT_FROM = "kept_from"
 """Among a method's choices: the method whose explanations are scored anew, by it or beside it."""
 BEFORE = "as scored before"
+NOTHING_TO_KEEP = "no explanation to keep"
 MIN_PREFIX = 4
 """Characters of a fingerprint that name it."""
 
@@ -40,7 +41,7 @@ class KeptExplainer:
     async def explain(self, record: NeuronRecord) -> tuple[Explanation, ...]:
         """CannotExplain for a unit that has no explanation to keep."""
         if record.neuron_id not in self._explanations:
-            raise CannotExplain("no explanation to keep")
+            raise CannotExplain(NOTHING_TO_KEEP)
         kept = self._explanations[record.neuron_id]
         return tuple(replace(one, text=one.text.strip()) for one in kept)
 

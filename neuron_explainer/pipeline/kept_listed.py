@@ -115,7 +115,7 @@ def choose_listed(
 ) -> ListedUnits:
     """Those that are of these records; UsageError when the lists are of another model or site.
 
-    neuron_ids: the units that there are; None: those of the lists will be collected. note: told
+    neuron_ids: the units that there are; None: whichever the lists are of. note: told
     what is assumed.
     """
     of_model = _of(listed, "model", subject, is_same_subject, left_out, note)

@@ -10,6 +10,7 @@ from functools import cache
 from typing import Any
 
 from neuron_explainer.errors import CannotExplain, UnitNotFound
+from neuron_explainer.explainers.base import Explainer
 from neuron_explainer.explainers.evidence import OutputTokens
 from neuron_explainer.explainers.patterns import PatternExplainer
 from neuron_explainer.explainers.token_lookup import TokenLookupExplainer
@@ -136,11 +137,13 @@ def estimate_method(
     neuron_ids: Sequence[NeuronId] | int,
     simulation: str | None = None,
     speeds: Mapping[str, Speed] | None = None,
+    explainer: Explainer | None = None,
 ) -> Estimate:
     """What the units will take; nobody is asked, and no weights are loaded.
 
     store None: before anything is collected, when neuron_ids says how many units there will be.
     simulation None: as servers mostly offer. speeds: of local models, where they are known.
+    explainer: in place of the spec's.
     """
     models = CountingModels(spec)
     read_table: Callable[[NeuronId], TokenLookupTable]
@@ -155,7 +158,8 @@ def estimate_method(
         read_table, n_ctx = store.read_token_lookup, store.manifest.n_ctx
     simulator = make_simulator(spec, models, simulation or resolve_simulation(spec, models), n_ctx)
     method = Method(
-        explainer=make_explainer(
+        explainer=explainer
+        or make_explainer(
             spec,
             models,
             read_table,

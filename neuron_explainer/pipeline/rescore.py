@@ -36,6 +36,7 @@ from neuron_explainer.pipeline.rescore_source import RescoreSource, Rescoring, o
 from neuron_explainer.pipeline.run import report
 from neuron_explainer.pipeline.sides import Compared, compare_methods
 from neuron_explainer.pipeline.spec import TOKEN_LOOKUP, WINDOWS, RunSpec
+from neuron_explainer.records.score import reason_kind
 from neuron_explainer.stores.comparison import PairedScores
 from neuron_explainer.stores.results import BASELINE, BASELINE_LABEL, Results
 
@@ -62,6 +63,16 @@ class Rescored:
         """The first comparison."""
         return self.compared[0].paired
 
+    @property
+    def why_nothing(self) -> str | None:
+        """Why no unit has a score, by reason; None: one has."""
+        if any(unit.value is not None for each in self.compared for unit in each.units):
+            return None
+        reasons = [unit.reason for unit in self.compared[0].units if unit.reason is not None]
+        counts = Counter(map(reason_kind, reasons)) + Counter(self.left_out)
+        said = ", ".join(f"{reason} {n:,}" for reason, n in counts.most_common())
+        return said or "no neuron got an answer"
+
 
 def run_rescore(
     spec: RunSpec,
@@ -71,10 +82,7 @@ def run_rescore(
     scorers: Sequence[str] = tuple(SCORERS),
 ) -> Rescored:
     """Over the units that are chosen of those that have an explanation to keep."""
-    check_method(spec)
-    if simulator_name(spec) is None:
-        raise UsageError("rescoring takes a simulator: --simulator openai:MODEL or hf:MODEL")
-    check_models(spec)
+    check_rescoring(spec)
     listen = ProgressFile(folder.progress, listen)
     with folder.locked():
         spec = replace(spec, seed=read_subject_choices(folder).get("seed", spec.seed))
@@ -91,6 +99,21 @@ def run_rescore(
     return Rescored(tuple(compared), kept, new, left_out)
 
 
+def check_rescoring(spec: RunSpec) -> None:
+    """UsageError for choices that cannot be meant."""
+    check_method(spec)
+    if simulator_name(spec) is None:
+        raise UsageError("rescoring takes a simulator: --simulator openai:MODEL or hf:MODEL")
+    check_models(spec)
+
+
+def keeping(spec: RunSpec) -> RunSpec:
+    """With the same simulator, and an explainer that asks nobody."""
+    return replace(
+        spec, explainer=TOKEN_LOOKUP, simulator=str(simulator_name(spec)), evidence=WINDOWS
+    )
+
+
 def _rescore(
     spec: RunSpec,
     folder: RunFolder,
@@ -101,10 +124,7 @@ def _rescore(
 ) -> tuple[str | None, str]:
     """Fingerprints of the new explanations, if any are made, and of the kept ones."""
     records, kept, neuron_ids = rescoring.records, rescoring.kept, rescoring.neuron_ids
-    keeping = replace(
-        spec, explainer=TOKEN_LOOKUP, simulator=str(simulator_name(spec)), evidence=WINDOWS
-    )
-    with open_method(keeping, records, folder, kept.origin, listen) as opened:
+    with open_method(keeping(spec), records, folder, kept.origin, listen) as opened:
         method = _keep(_with_scorer(opened, spec, scorer), kept)
         listen(Noted("simulation", opened.simulator.name))
         explain(method, records, results, neuron_ids, listen)

@@ -14,12 +14,19 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from neuron_explainer.errors import CannotExplain, StoreError, UnitNotFound, UsageError
+from neuron_explainer.collector.corpus import open_corpus
+from neuron_explainer.errors import (
+    CannotExplain,
+    SpecMismatch,
+    StoreError,
+    UnitNotFound,
+    UsageError,
+)
 from neuron_explainer.pipeline.collect import collect, open_material
-from neuron_explainer.pipeline.events import Listener, Noted
+from neuron_explainer.pipeline.events import Listener, Noted, ignore
 from neuron_explainer.pipeline.fetch import PublishedPlace, fetch_units
-from neuron_explainer.pipeline.folder import RunFolder
-from neuron_explainer.pipeline.kept import Kept, keep_own
+from neuron_explainer.pipeline.folder import RunFolder, describe_differences
+from neuron_explainer.pipeline.kept import NOTHING_TO_KEEP, Kept, keep_own
 from neuron_explainer.pipeline.kept_listed import ListedUnits, choose_listed, read_lists
 from neuron_explainer.pipeline.kept_published import keep_published
 from neuron_explainer.pipeline.records import (
@@ -27,10 +34,11 @@ from neuron_explainer.pipeline.records import (
     has_records,
     open_records,
     published_choices,
+    read_subject_choices,
     run_choices,
 )
-from neuron_explainer.pipeline.spec import RunSpec
-from neuron_explainer.pipeline.unit_choice import choose_neurons, names_neurons
+from neuron_explainer.pipeline.spec import COLLECT, RunSpec
+from neuron_explainer.pipeline.unit_choice import choose_neurons, names_neurons, resolve_units
 from neuron_explainer.published.locations import PUBLISHED_URL, Kind, find_dataset
 from neuron_explainer.published.record_source import SITE, PublishedSource
 from neuron_explainer.records.neuron import NeuronId
@@ -110,7 +118,7 @@ def open_rescoring(
     elif source.imported:
         opening = _open_imported
     else:
-        opening = _open_own
+        opening = open_own
     prepared = opening(source, spec, folder, listen)
     with Results(folder.results) as results:
         yield prepared(results), results
@@ -120,20 +128,21 @@ Prepared = Callable[[Results], Rescoring]
 """The rest, when it is certain that the folder may be written to."""
 
 
-def _open_own(
-    source: RescoreSource, spec: RunSpec, folder: RunFolder, listen: Listener
-) -> Prepared:
+def open_own(source: RescoreSource, spec: RunSpec, folder: RunFolder, listen: Listener) -> Prepared:
     del listen
     records = open_records(folder)
+    check_given(spec, folder)
 
     def prepare(results: Results) -> Rescoring:
-        kept = keep_own(results, source.method)
+        kept, left_out = keep_own(results, source.method), Counter[str]()
         chosen = choose_neurons(spec.neurons, records.neuron_ids(), spec.seed)
         explained = [neuron_id for neuron_id in chosen if neuron_id in kept.explanations]
         if spec.neurons is not None and not names_neurons(spec.neurons):
             everyone = choose_neurons(None, records.neuron_ids(), spec.seed)
             explained = [i for i in everyone if i in kept.explanations][: len(chosen)]
-        return Rescoring(records, kept, explained)
+        elif spec.neurons is not None and len(explained) < len(chosen):
+            left_out[NOTHING_TO_KEEP] = len(chosen) - len(explained)
+        return Rescoring(records, kept, explained, left_out=left_out)
 
     return prepare
 
@@ -150,7 +159,8 @@ def _open_published(
         folder.claim(published_choices(place.dataset.name, place.address, place.archive_path))
     else:
         records = _open_windows(source.windows, folder)
-        _check_subject(place.dataset.name, records)
+        check_given(spec, folder)
+        check_subject(place.dataset.name, records)
         units = published.manifest.units
         there = [neuron_id for neuron_id in records.neuron_ids() if neuron_id in units]
     chosen = choose_neurons(spec.neurons_wanted, there, spec.seed)
@@ -170,44 +180,64 @@ def _open_published(
 def _open_imported(
     source: RescoreSource, spec: RunSpec, folder: RunFolder, listen: Listener
 ) -> Prepared:
-    left_out: Counter[str] = Counter()
-    listed = read_lists(source.imported, left_out)
-
-    def choose(subject: str, site: str, units: Collection[NeuronId] | None) -> ListedUnits:
-        found = choose_listed(
-            listed, subject, site, units, left_out, lambda text: listen(Noted("assumed", text))
-        )
-        chosen = choose_neurons(spec.neurons_wanted, sorted(found.by_unit), spec.seed)
-        if len(chosen) < len(found.by_unit):
-            n_listed = f"{len(found.by_unit):,} listed neurons"
-            listen(Noted("neurons", f"{len(chosen):,} of {n_listed}; --neurons all for all"))
-        return found.of_units(chosen)
-
+    lists = Lists(source, spec, listen)
+    left_out = lists.left_out
     if source.windows == PUBLISHED:
-        models = {one.model for one in listed if one.model is not None}
-        is_small = bool(models) and all(is_same_subject(name, "gpt2-small") for name in models)
-        place = source.place("gpt2-small" if is_small else DEFAULT_DATASET)
+        place = lists.place()
         published = place.records()
-        found = choose(place.dataset.name, SITE, set(published.neuron_ids()))
+        found = lists.choose(place.dataset.name, SITE, set(published.neuron_ids()))
         folder.claim(published_choices(place.dataset.name, place.address, place.archive_path))
         fetched = fetch_units(place, list(found.by_unit), (Kind.ACTIVATIONS,), listen)
         left_out.update(fetched.left_out)
         neuron_ids = _count_windows(published, list(fetched.neuron_ids), left_out)
         return _prepare_listed(published, found.of_units(neuron_ids))
     if source.windows is None and not has_records(folder):
-        found = choose(spec.model, SITE, None)
+        Lists(source, spec, ignore).choose(spec.model, SITE, None)  # known before a model is loaded
+        material = open_material(spec)
+        found = lists.choose(spec.model, SITE, set(resolve_units(spec, material.subject)))
         units = ",".join(map(str, sorted(found.by_unit)))
-        here = replace(spec, units=units, layers=None)
-        records: RecordSource = collect(here, open_material(here), folder, listen)
+        records: RecordSource = collect(replace(spec, units=units), material, folder, listen)
         return _prepare_listed(records, found)
     if source.windows is None:
         records = open_records(folder)
     else:
         records = _open_windows(source.windows, folder)
+    check_given(spec, folder)
     manifest = records.manifest
     return _prepare_listed(
-        records, choose(manifest.subject, manifest.site, set(records.neuron_ids()))
+        records, lists.choose(manifest.subject, manifest.site, set(records.neuron_ids()))
     )
+
+
+class Lists:
+    """The explanations of the imported files, and those of them that are scored."""
+
+    def __init__(self, source: RescoreSource, spec: RunSpec, listen: Listener) -> None:
+        """UsageError for a file that is damaged, and when there is no explanation at all."""
+        self.left_out: Counter[str] = Counter()
+        self._listed = read_lists(source.imported, self.left_out)
+        self._source = source
+        self._spec = spec
+        self._listen = listen
+
+    def place(self) -> PublishedPlace:
+        """The published dataset that they are of, unless another one is named."""
+        models = {one.model for one in self._listed if one.model is not None}
+        is_small = bool(models) and all(is_same_subject(name, "gpt2-small") for name in models)
+        return self._source.place("gpt2-small" if is_small else DEFAULT_DATASET)
+
+    def choose(self, subject: str, site: str, units: Collection[NeuronId] | None) -> ListedUnits:
+        """Of these records; units: None: whichever they are of."""
+        found = choose_listed(
+            self._listed, subject, site, units, self.left_out,
+            lambda text: self._listen(Noted("assumed", text)),
+        )  # fmt: skip
+        spec = self._spec
+        chosen = choose_neurons(spec.neurons_wanted, sorted(found.by_unit), spec.seed)
+        if len(chosen) < len(found.by_unit):
+            n_listed = f"{len(found.by_unit):,} listed neurons"
+            self._listen(Noted("neurons", f"{len(chosen):,} of {n_listed}; --neurons all for all"))
+        return found.of_units(chosen)
 
 
 def _prepare_listed(records: RecordSource, found: ListedUnits) -> Prepared:
@@ -226,7 +256,30 @@ def _open_windows(windows: str, folder: RunFolder) -> RecordSource:
     return open_records(folder)
 
 
-def _check_subject(dataset: str, records: RecordSource) -> None:
+def check_given(spec: RunSpec, folder: RunFolder) -> None:
+    """SpecMismatch where flags name another collection than the one behind the folder.
+
+    A choice that is RunSpec's own is taken for one that was not given.
+    """
+    known, defaults = read_subject_choices(folder), RunSpec()
+    given = {
+        name: value
+        for name, value in spec.choices(COLLECT).items()
+        if name in known and name not in ("seed", "units") and value != getattr(defaults, name)
+    }
+    if "corpus" in known and spec.corpus != defaults.corpus:
+        given["corpus"] = open_corpus(spec.corpus, text_field=spec.text_field).content_hash()
+    if is_same_subject(spec.model, str(known.get("model"))):
+        given.pop("model", None)
+    difference = describe_differences(known, given)
+    if difference:
+        raise SpecMismatch(
+            f"{folder.path} holds windows of another collection ({difference}); leave these flags "
+            "out, or use --run with another folder"
+        )
+
+
+def check_subject(dataset: str, records: RecordSource) -> None:
     subject = records.manifest.subject
     if not is_same_subject(dataset, subject):
         raise UsageError(

@@ -8,9 +8,12 @@ from typing import Any
 
 from neuron_explainer.records.neuron import NeuronId
 from neuron_explainer.records.unit_result import UnitResult
-from neuron_explainer.stores.comparison import PairedScores, read_baseline
+from neuron_explainer.stores.comparison import Mover, PairedScores, read_baseline
 from neuron_explainer.stores.makers import simulator_prompt
 from neuron_explainer.stores.results import Results
+
+N_MOVERS = 10
+"""At most, in each direction."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +72,8 @@ class Compared:
             "label": self.paired.label,
             "comparison": compared and asdict(compared),
             "by_layer": {layer: asdict(found) for layer, found in by_layer.items()},
+            "gains": [_mover(mover) for mover in self.paired.gains(N_MOVERS)],
+            "losses": [_mover(mover) for mover in self.paired.losses(N_MOVERS)],
             "left_out": self.paired.left_out,
             "now": asdict(self.now),
             "before": asdict(self.before),
@@ -89,6 +94,10 @@ def compare_methods(results: Results, method: str) -> Compared:
         before=_side(results, baseline.method, others.values()),
         units=tuple(_pair(unit, others.get(unit.neuron_id)) for unit in mine.values()),
     )
+
+
+def _mover(mover: Mover) -> dict[str, Any]:
+    return {**asdict(mover), "difference": mover.difference}
 
 
 def _pair(unit: UnitResult, other: UnitResult | None) -> PairedUnit:

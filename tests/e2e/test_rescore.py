@@ -78,6 +78,26 @@ def test_json_has_both_sides_and_every_unit_and_is_the_same_again(
     assert (first["others"], first["not_taken"]) == ([], {})
 
 
+def test_a_dry_run_says_what_it_would_cost_and_leaves_nothing(
+    flags: list[str], server: RuleServer, answer: Ask
+) -> None:
+    Path("prices.json").write_text('{"models": {"rule-1": {"input": "1", "output": "2"}}}')
+    n_asked = len(server.log.entries)
+    what = ("--published", "--dataset", DATASET, "--neurons", "3")
+    found = answer(*what, *flags, "--prices", "prices.json", "--dry-run")
+    assert found["kept"]["n_units"] == 3
+    assert found["kept"]["cost_picousd"] > 0
+    assert found["new"] is None
+    assert len(server.log.entries) == n_asked
+    assert not Path("run").exists()
+
+
+def test_a_rescoring_without_a_score_is_a_failure(flags: list[str], call: Call) -> None:
+    write_mirror(Path("mirror"), scorable_documents(wrong=IDS[:1]))
+    command = ("--published", "--dataset", DATASET, *flags, "--neurons", str(IDS[0]))
+    assert call("rescore", *command).code == 1
+
+
 def test_what_search_prints_is_a_list_that_is_rescored(
     flags: list[str],
     answer: Ask,

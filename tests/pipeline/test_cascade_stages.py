@@ -8,6 +8,7 @@ import pytest
 
 from neuron_explainer.errors import UsageError
 from neuron_explainer.pipeline.cascade_stages import StageName, parse_stages
+from neuron_explainer.pipeline.cascade_steps import CascadePlan
 from neuron_explainer.pipeline.spec import PATTERNS, TOKEN_LOOKUP, RunSpec
 
 LOOKUP = StageName(TOKEN_LOOKUP)
@@ -64,6 +65,12 @@ def test_what_is_no_cascade_is_refused_in_one_line(text: str, says: str) -> None
         parse_stages(text)
     assert says in str(refused.value)
     assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("min_gain", [float("nan"), float("inf")])
+def test_a_least_gain_that_is_no_number_is_refused(min_gain: float) -> None:
+    with pytest.raises(UsageError, match="--min-gain must be a difference of scores"):
+        CascadePlan(min_gain=min_gain)
 
 
 def test_a_stage_has_its_own_explainer_and_prompt_and_the_rest_is_common() -> None:

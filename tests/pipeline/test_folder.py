@@ -125,6 +125,19 @@ def enter(folder: RunFolder) -> None:
         pass
 
 
+def test_a_folder_that_was_made_in_vain_goes_again(folder: RunFolder, tmp_path: Path) -> None:
+    with folder.locked():
+        pass
+    assert not folder.path.exists()
+    with folder.locked():
+        folder.claim(CHOICES)
+    assert folder.read_choices() is not None
+    (tmp_path / "there").mkdir()
+    with RunFolder(tmp_path / "there").locked():
+        pass
+    assert (tmp_path / "there").is_dir()
+
+
 def test_the_lock_is_given_back_after_an_exception(folder: RunFolder) -> None:
     with pytest.raises(RuntimeError), folder.locked():
         raise RuntimeError

@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import json
 import pydoc_data.topics
+import re
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
@@ -17,12 +18,14 @@ from typing import NamedTuple
 import pytest
 
 from neuron_explainer.errors import SpecMismatch, StoreError, UsageError
+from neuron_explainer.pipeline.estimate import Estimate
 from neuron_explainer.pipeline.events import Noted, ignore
 from neuron_explainer.pipeline.export import ExportFormat, export_run
 from neuron_explainer.pipeline.folder import RunFolder
 from neuron_explainer.pipeline.kept_listed import NEGATIVE, NOT_THERE, REPEATED
 from neuron_explainer.pipeline.records import open_records
 from neuron_explainer.pipeline.rescore import Rescored, run_rescore
+from neuron_explainer.pipeline.rescore_estimate import estimate_rescore
 from neuron_explainer.pipeline.rescore_source import RescoreSource
 from neuron_explainer.pipeline.run import run_collect, run_explain
 from neuron_explainer.pipeline.spec import RunSpec
@@ -126,15 +129,86 @@ def test_the_folders_own_windows_and_those_collected_first_give_the_same_scores(
 ) -> None:
     known = scores_of(on_windows_of_a_run[1], on_windows_of_a_run[0])
     assert sum(value is not None for value in known.values()) >= 3
+    source = of_list(prepared.table, listing(tmp_path / "more.csv", HEAD, "3,5000,no neuron,0.5"))
     own = RunFolder(Path(shutil.copytree(prepared.folder.path, tmp_path / "own")))
-    rescored = run_rescore(prepared.spec, own, ignore, of_list(prepared.table))
+    rescored = run_rescore(prepared.spec, own, ignore, source)
     assert scores_of(rescored, own) == known
+    assert rescored.left_out == {NOT_THERE: 1}
     fresh = RunFolder(tmp_path / "fresh")
-    rescored = run_rescore(prepared.spec, fresh, ignore, of_list(prepared.table))
+    assert estimate_rescore(prepared.spec, fresh, source).kept.n_units == 5
+    assert not fresh.path.exists()
+    rescored = run_rescore(prepared.spec, fresh, ignore, source)
     assert scores_of(rescored, fresh) == known
+    assert rescored.left_out == {NOT_THERE: 1}
     assert ",".join(map(str, open_records(fresh).neuron_ids())) == COLLECTED
-    again = run_rescore(prepared.spec, fresh, ignore, of_list(prepared.table))
+    again = run_rescore(prepared.spec, fresh, ignore, source)
     assert again == rescored
+
+
+@pytest.mark.parametrize(
+    ("changes", "difference"),
+    [
+        ({"n_tokens": 9_000}, "(tokens was 60000, now 9000)"),
+        ({"model": "gpt2"}, "(model was bundled, now gpt2)"),
+        ({"n_ctx": 32, "top_k": 30}, "(n-ctx was 64, now 32, top-k was 20, now 30)"),
+    ],
+)
+@pytest.mark.parametrize("where", ["own", "elsewhere"])
+def test_flags_of_another_collection_than_the_one_that_is_there_are_refused_by_name(
+    prepared: Prepared, folder: RunFolder, changes: dict[str, object], difference: str, where: str
+) -> None:
+    spec = replace(prepared.spec, **changes)  # type: ignore[arg-type]
+    windows = None if where == "own" else str(prepared.folder.path)
+    place = prepared.folder if where == "own" else folder
+    for source in (of_list(prepared.table, windows=windows), RescoreSource()):
+        if where == "elsewhere" and source.windows is None:
+            continue
+        for rescore in (lambda *a: run_rescore(a[0], a[1], ignore, a[2]), estimate_rescore):
+            with pytest.raises(SpecMismatch, match=re.escape(difference)):
+                rescore(spec, place, source)
+
+
+def test_another_corpus_than_the_one_that_was_read_is_refused(
+    prepared: Prepared, tmp_path: Path
+) -> None:
+    write_lines(tmp_path / "other.jsonl", {"text": "another text"})
+    spec = replace(prepared.spec, corpus=str(tmp_path / "other.jsonl"))
+    with pytest.raises(SpecMismatch, match=r"\(corpus was \w+, now \w+\)"):
+        run_rescore(spec, prepared.folder, ignore, of_list(prepared.table))
+
+
+def test_what_is_asked_is_estimated_before_and_nothing_is_written_for_it(
+    prepared: Prepared,
+    server: RuleServer,
+    on_windows_of_a_run: tuple[RunFolder, Rescored],
+    folder: RunFolder,
+    tmp_path: Path,
+) -> None:
+    n_scored = sum(value is not None for value in scores_of(*on_windows_of_a_run[::-1]).values())
+    n_asked = len(server.log.entries)
+    source = of_list(prepared.table, windows=str(prepared.folder.path))
+    kept, new = estimate_both(prepared.spec, folder, source)
+    assert (kept.by_model["openai:rule-1"].n_requests, new) == (20 * n_scored, None)
+    kept, new = estimate_both(replace(prepared.spec, explainer="openai:rule-1"), folder, source)
+    assert new is not None
+    assert new.by_model["openai:rule-1"].n_requests == 21 * n_scored
+    own, _ = estimate_both(prepared.spec, prepared.folder, RescoreSource())
+    assert own == kept
+    published = RescoreSource(
+        is_published=True, dataset=DATASET, source=str(tmp_path), archive=tmp_path / "a"
+    )
+    several, _ = estimate_both(replace(prepared.spec, neurons="7"), folder, published)
+    assert several.by_model["openai:rule-1"].n_requests == 7 * 20
+    assert len(server.log.entries) == n_asked
+    assert not folder.path.exists()
+    assert not (tmp_path / "a").exists()
+
+
+def estimate_both(
+    spec: RunSpec, folder: RunFolder, source: RescoreSource
+) -> tuple[Estimate, Estimate | None]:
+    found = estimate_rescore(spec, folder, source)
+    return found.kept, found.new
 
 
 def test_lists_of_published_neurons_are_scored_on_the_published_windows(
@@ -249,6 +323,9 @@ def test_lists_that_hold_nothing_or_are_damaged_and_runs_without_windows_are_ref
     nowhere = of_list(prepared.table, windows=str(tmp_path / "nowhere"))
     with pytest.raises(StoreError, match=r"no collection in .*nowhere"):
         run_rescore(prepared.spec, folder, ignore, nowhere)
+    with pytest.raises(StoreError, match="no collection in"):
+        run_rescore(prepared.spec, folder, ignore)
+    assert not folder.path.exists()
 
 
 def test_a_folder_with_windows_of_its_own_takes_no_others(

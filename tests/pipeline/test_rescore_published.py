@@ -10,7 +10,7 @@ import random
 import shutil
 import sqlite3
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -158,6 +158,25 @@ def test_each_side_says_what_made_it(finished: Finished) -> None:
     assert by_id[WRONG[0]].baseline_reason == "constant prediction"
     new = units_of(folder, rescored.new or "")
     assert new_against_kept.as_json()["units"][0]["text"] == new[IDS[0]].text
+
+
+def test_a_rescoring_without_a_score_says_why(
+    server: RuleServer, finished: Finished, folder: RunFolder
+) -> None:
+    assert finished.rescored.why_nothing is None
+    rescored = run_rescore(asking(server, neurons=str(WRONG[0])), folder, ignore, finished.source)
+    assert rescored.why_nothing == "constant prediction 1"
+    own = run_rescore(asking(server, neurons=str(NOWHERE)), folder, ignore)
+    assert own.why_nothing == "no explanation to keep 1"
+
+
+def test_the_units_that_moved_most_are_told_to_a_program(finished: Finished) -> None:
+    _, now_against_published = finished.rescored.compared
+    plain = now_against_published.as_json()
+    gains = now_against_published.paired.gains(99)
+    assert [one["neuron_id"] for one in plain["gains"]] == [asdict(m.neuron_id) for m in gains]
+    assert plain["gains"][0]["difference"] == pytest.approx(gains[0].value - PUBLISHED_SCORE)
+    assert plain["losses"] == []
 
 
 def test_the_same_command_again_asks_nothing_and_says_the_same(

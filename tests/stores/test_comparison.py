@@ -33,6 +33,14 @@ def test_a_comparison_is_over_the_units_that_both_methods_score() -> None:
     assert PairedScores.of(UNITS, baseline).compare() == found
 
 
+def test_one_unit_has_a_difference_and_no_interval() -> None:
+    found = PairedScores.of([unit(0, 0, 0.3)], [unit(0, 0, 0.5)]).compare()
+    assert found is not None
+    assert found.difference == pytest.approx(-0.2)
+    assert (found.low, found.high) == (None, None)
+    assert "[" not in found.sentence()
+
+
 def test_a_comparison_does_not_depend_on_the_order_of_units() -> None:
     baseline = [unit(i % 2, i, value / 2) for i, value in enumerate(VALUES)]
     assert PairedScores.of(UNITS[::-1], baseline[::-1]) == PairedScores.of(UNITS, baseline)
