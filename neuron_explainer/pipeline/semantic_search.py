@@ -8,10 +8,13 @@ model. Filters are exact: the nearest of those that pass.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
 
 from neuron_explainer.errors import UsageError
 from neuron_explainer.llm.embedding import EmbeddingModel
@@ -19,10 +22,14 @@ from neuron_explainer.records.listed import ListedExplanation
 from neuron_explainer.stores.library import Library
 from neuron_explainer.stores.library_search import Filters
 from neuron_explainer.stores.sqlite_file import is_writable
-from neuron_explainer.stores.vectors import Vectors
+from neuron_explainer.stores.vectors import Near, Vectors
 
 TEXTS_AT_ONCE = 4096
 """Embedded, then on disk: so many are lost at the most when the process ends."""
+MOST_LISTED = 10_000
+"""Explanations that pass a filter, to be looked at one by one."""
+NEAR_AT_ONCE = 256
+"""Looked up at a time, where more pass."""
 OnEmbedded = Callable[[int, int], None]
 """Is told how many explanations have a vector, and how many there are."""
 
@@ -51,11 +58,34 @@ def search_semantically(
     """
     if not words.strip():
         raise UsageError("nothing to search for; give some words")
-    among = library.passing(filters)
+    library.passing(filters, most=0)  # a source that is not there is said before the work
     vectors = update_vectors(library, model, elsewhere=elsewhere, on_embedded=on_embedded)
-    near = vectors.nearest(model.embed_query(words), limit, among)
+    return find_nearest(library, vectors, model.embed_query(words), filters, limit=limit)
+
+
+def find_nearest(
+    library: Library,
+    vectors: Vectors,
+    query: NDArray[np.float32],
+    filters: Filters,
+    *,
+    limit: int,
+) -> tuple[SemanticHit, ...]:
+    """Nearest first. Few that pass are listed, and ranked alone; of many, all are ranked, and those
+    that do not pass are passed over."""
+    among = library.passing(filters, most=MOST_LISTED)
+    ranked = vectors.ranked(query, among)
+    if among is None and filters != Filters():
+        ranked = _that_pass(library, filters, ranked)
+    near = list(islice(ranked, limit))
     listed = library.read([one.id for one in near])
     return tuple(SemanticHit(e, n.cosine) for e, n in zip(listed, near, strict=True))
+
+
+def _that_pass(library: Library, filters: Filters, ranked: Iterator[Near]) -> Iterator[Near]:
+    while batch := list(islice(ranked, NEAR_AT_ONCE)):
+        passing = library.that_pass(filters, [one.id for one in batch])
+        yield from (one for one in batch if one.id in passing)
 
 
 def update_vectors(

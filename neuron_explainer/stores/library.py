@@ -230,24 +230,33 @@ class Library(Closing):
             yield from rows
             after_id = rows[-1][0]
 
-    def passing(self, filters: Filters) -> list[int] | None:
-        """Ids of the explanations that a filter lets through, ascending; None: all."""
+    def passing(self, filters: Filters, *, most: int) -> list[int] | None:
+        """Ids of the explanations that filters let through, ascending; None: all, or over `most`.
+
+        StoreError for a source that the library does not have.
+        """
+        self._require_source(filters.source)
         if filters == Filters():
             return None
-        self._require_source(filters.source)
-        if (filters.layer_index or 0) > MAX_INDEX:
-            return []
-        query = (
-            "SELECT id FROM explanations WHERE (?1 IS NULL OR layer_index = ?1) "
-            "AND (?2 IS NULL OR score >= ?2) "
-            "AND (?3 IS NULL OR source_id = (SELECT id FROM sources WHERE name = ?3)) ORDER BY id"
-        )
-        values = (filters.layer_index, filters.min_score, filters.source)
-        return [row[0] for row in self._rows(query, values)]
+        condition, values = _condition(filters)
+        some = f"SELECT id FROM explanations WHERE {condition} LIMIT ?"
+        ((n_some,),) = self._rows(f"SELECT count(*) FROM ({some})", [*values, most + 1])
+        if n_some > most:
+            return None
+        return sorted(row[0] for row in self._rows(some, [*values, most]))
+
+    def that_pass(self, filters: Filters, ids: Sequence[int]) -> frozenset[int]:
+        """Those of some ids that filters let through."""
+        condition, values = _condition(filters)
+        places = ", ".join("?" * len(ids))
+        query = f"SELECT id FROM explanations WHERE id IN ({places}) AND {condition}"
+        return frozenset(row[0] for row in self._rows(query, [*ids, *values]))
 
     def read(self, ids: Sequence[int]) -> tuple[ListedExplanation, ...]:
         """In the order of the ids, all of which must be there."""
-        listed = dict(self._read_ids(ids))
+        listed: dict[int, ListedExplanation] = {}
+        for start in range(0, len(ids), ROWS_AT_ONCE):
+            listed |= self._read_ids(ids[start : start + ROWS_AT_ONCE])
         return tuple(listed[explanation_id] for explanation_id in ids)
 
     def all(self, source: str | None = None) -> Iterator[ListedExplanation]:
@@ -335,3 +344,18 @@ class _SourceIds:
 
 def _parts(neuron_id: NeuronId) -> tuple[Any, ...]:
     return neuron_id.layer_index, neuron_id.neuron_index
+
+
+def _condition(filters: Filters) -> tuple[str, list[object]]:
+    """In SQL, of what filters say alone, so that an index is used; and its values."""
+    if (filters.layer_index or 0) > MAX_INDEX:
+        return "FALSE", []
+    # A layer has the fewest explanations: the plus keeps sqlite from the index of another column.
+    other = "" if filters.layer_index is None else "+"
+    said = {
+        "layer_index = ?": filters.layer_index,
+        f"{other}score >= ?": filters.min_score,
+        f"{other}source_id = (SELECT id FROM sources WHERE name = ?)": filters.source,
+    }
+    conditions = {sql: value for sql, value in said.items() if value is not None}
+    return " AND ".join(conditions) or "TRUE", [*conditions.values()]

@@ -60,4 +60,9 @@ END;
 CREATE TABLE marks (name TEXT PRIMARY KEY, number INTEGER NOT NULL);
 CREATE TABLE birth AS SELECT lower(hex(randomblob(8))) AS name;
 """,
+    """
+DROP INDEX explanations_by_source;
+CREATE INDEX explanations_by_source ON explanations (source_id, score);
+CREATE INDEX explanations_by_score ON explanations (score);
+""",
 )

@@ -14,6 +14,7 @@ def test_every_kind_of_query_is_timed(tmp_path: Path) -> None:
     texts = made_texts(random.Random(0), n_texts=500, n_words=300)
     answer = measure(tmp_path / "library.sqlite", texts, 7000, 1, random.Random(0))
     assert answer["n_rows"] == 7000
+    assert answer["query_embedding_ms"] > 0
     assert answer["median_ms"].keys() == answer["worst_ms"].keys()
     assert {
         "rare word",
@@ -23,6 +24,7 @@ def test_every_kind_of_query_is_timed(tmp_path: Path) -> None:
         "one unit",
         "semantic",
         "semantic, layer",
+        "semantic, score",
     } <= {*answer["median_ms"]}
     assert all(0 < answer["median_ms"][k] <= answer["worst_ms"][k] for k in answer["median_ms"])
 

@@ -10,6 +10,7 @@ import pytest
 
 from neuron_explainer.errors import StoreError, UsageError
 from neuron_explainer.llm.embedding import EmbeddingModel
+from neuron_explainer.pipeline import semantic_search
 from neuron_explainer.pipeline.embedding_models import load_embedding_model
 from neuron_explainer.pipeline.semantic_search import SemanticHit, search_semantically
 from neuron_explainer.records.listed import ListedExplanation, ListedScore
@@ -40,11 +41,24 @@ def library(tmp_path: Path) -> Iterator[Library]:
 
 
 def search(
-    library: Library, model: EmbeddingModel, words: str, filters: Filters | None = None
+    library: Library,
+    model: EmbeddingModel,
+    words: str,
+    filters: Filters | None = None,
+    limit: int = 10,
 ) -> tuple[SemanticHit, ...]:
     elsewhere = library.path.parent / "elsewhere"
     return search_semantically(
-        library, words, model, filters or Filters(), limit=10, elsewhere=elsewhere
+        library, words, model, filters or Filters(), limit=limit, elsewhere=elsewhere
+    )
+
+
+def passes(explanation: ListedExplanation, filters: Filters) -> bool:
+    score = explanation.score
+    return (
+        filters.layer_index in (None, explanation.neuron_id.layer_index)
+        and (filters.min_score is None or (score is not None and score.value >= filters.min_score))
+        and filters.source in (None, explanation.source)
     )
 
 
@@ -63,21 +77,23 @@ def test_the_order_is_that_of_the_cosines(library: Library, model: EmbeddingMode
     np.testing.assert_allclose([hit.similarity for hit in hits], best, atol=2e-3)
 
 
+@pytest.mark.parametrize("most_listed", [0, 10_000])
 @pytest.mark.parametrize(
-    "filters", [Filters(layer_index=1), Filters(min_score=0.5), Filters(0, 0.2, "a")]
+    "filters",
+    [Filters(layer_index=1), Filters(min_score=0.5), Filters(source="b"), Filters(0, 0.2, "a")],
 )
-def test_filters_are_exact(library: Library, model: EmbeddingModel, filters: Filters) -> None:
-    hits = search(library, model, "time", filters)
-    assert len(hits) == 10
-    for hit in hits:
-        explanation = hit.explanation
-        if filters.layer_index is not None:
-            assert explanation.neuron_id.layer_index == filters.layer_index
-        if filters.min_score is not None:
-            assert explanation.score is not None
-            assert explanation.score.value >= filters.min_score
-        if filters.source is not None:
-            assert explanation.source == filters.source
+def test_filters_are_exact(
+    library: Library,
+    model: EmbeddingModel,
+    filters: Filters,
+    most_listed: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(semantic_search, "MOST_LISTED", most_listed)
+    everything = search(library, model, "time", limit=len(TEXTS))
+    assert len(everything) == len(TEXTS)
+    expected = [hit for hit in everything if passes(hit.explanation, filters)]
+    assert search(library, model, "time", filters) == tuple(expected[:10])
     assert search(library, model, "time", Filters(layer_index=10**30)) == ()
 
 

@@ -41,6 +41,24 @@ def test_the_nearest_are_exact_for_any_parts(tmp_path: Path, n_a_part: int) -> N
             assert [one.cosine for one in near] == sorted((n.cosine for n in near), reverse=True)
 
 
+def test_rows_whose_rough_cosines_are_the_same_are_told_apart(tmp_path: Path) -> None:
+    """More of them than are found at first; float16 tells a few dozen apart."""
+    query = unit_vectors(1, seed=1)[0]
+    near = query + 0.01 * unit_vectors(1000)
+    rows = near / np.linalg.norm(near, axis=1, keepdims=True)
+    vectors = Vectors(tmp_path)
+    vectors.add(range(1, 601), rows[:600])
+    vectors.add(range(601, 1001), rows[600:])
+    kept = rows.astype(np.float16).astype(np.float32)
+    cosines = np.concatenate([[0], (kept * query).sum(axis=1)])  # by id
+    for among in (None, range(3, 1000, 3)):
+        found = list(vectors.ranked(query, among))
+        ids = [one.id for one in found]
+        assert sorted(ids) == list(among or range(1, 1001))
+        assert [one.cosine for one in found] == cosines[ids].tolist()
+        assert ids == sorted(ids, key=lambda i: (-cosines[i], i))
+
+
 def test_only_those_that_pass_are_chosen_from(tmp_path: Path) -> None:
     vectors = Vectors(tmp_path)
     vectors.add(range(1, 101), unit_vectors(100))
@@ -49,6 +67,7 @@ def test_only_those_that_pass_are_chosen_from(tmp_path: Path) -> None:
     allowed = sorted(order[50:])
     assert [one.id for one in vectors.nearest(query, 7, allowed)] == order[50:57]
     assert vectors.nearest(query, 7, []) == ()
+    assert vectors.nearest(query, 7, [500, 600]) == ()
 
 
 def test_equal_ones_are_in_the_order_of_their_ids(tmp_path: Path) -> None:
