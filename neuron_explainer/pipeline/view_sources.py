@@ -63,6 +63,15 @@ def run_source(key: str, title: str, folder: RunFolder) -> ViewSource:
         with Library(folder.library, read_only=True) as library:
             return tuple(_listed(one) for one in library.of_unit(neuron_id))
 
+    def search_imported(
+        words: str, layer_index: int | None, min_score: float | None, n: int
+    ) -> list[tuple[str, UnitResult]]:
+        if not folder.library.exists():
+            return []
+        with Library(folder.library, read_only=True) as library:
+            found = library.search(words, layer_index=layer_index, min_score=min_score, limit=n)
+        return [_listed(one) for one in found.hits]
+
     return ViewSource(
         key,
         title,
@@ -72,6 +81,7 @@ def run_source(key: str, title: str, folder: RunFolder) -> ViewSource:
         open_rows=lambda: ResultRows(folder.results),
         read_claims=RunClaims(folder.results, open_patterns),
         read_imported=read_imported,
+        search_imported=search_imported,
     )
 
 

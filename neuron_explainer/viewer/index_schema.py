@@ -10,7 +10,7 @@
 from the results.
 """
 
-VERSION = "3"
+VERSION = "4"
 COLUMNS = {
     "score": "score",
     "random": "random_only",
@@ -71,6 +71,7 @@ CREATE TABLE explanations (
 INDEXES = tuple(
     f"CREATE INDEX IF NOT EXISTS explanations_by_{name} ON explanations "
     f"(method, {column}, layer_index, neuron_index)"
-    for name, column in COLUMNS.items()
+    for name, column in {**COLUMNS, "makers": "makers"}.items()
 )
-"""Of the columns that lists are sorted by; made when all rows are there, which is much quicker."""
+"""Of the columns that lists are sorted by, and of who made a row; made when all rows are there,
+which is much quicker."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -14,6 +14,7 @@ from starlette.responses import JSONResponse, RedirectResponse, Response, Stream
 
 from neuron_explainer.errors import UsageError
 from neuron_explainer.records.neuron import NeuronId
+from neuron_explainer.viewer.elsewhere import Beside, beside_json, find_elsewhere
 from neuron_explainer.viewer.index_schema import COLUMNS
 from neuron_explainer.viewer.selection import (
     RELEVANCE,
@@ -30,6 +31,7 @@ N_A_PAGE = 50
 MOST_A_PAGE = 500
 MOST_FOUND = 1000
 """So far a search may be paged through."""
+MAKERS = ("model", "simulator", "scorer")
 CSV_COLUMNS = (
     "layer", "neuron", "explanation", "score", "low", "high", "full_distribution",
     "random_only", "explained_variance", "baseline", "gain", "density", "explainer", "model",
@@ -54,6 +56,8 @@ class Listed:
     options: Mapping[str, list[str]] | None = None
     """What may be chosen of models, simulators and scorers."""
     layers: tuple[int, ...] = ()
+    hint: str | None = None
+    """Why nothing can fit the selection; None: something might."""
 
 
 def make_router(state: State) -> APIRouter:
@@ -86,6 +90,7 @@ def make_router(state: State) -> APIRouter:
         listed = read_list(state, served, selection, place, N_A_PAGE)
         return state.show(
             served, "search.html.j2", "search", listed=listed, statuses=STATUSES,
+            elsewhere=_elsewhere(state, served, listed), links_of=state.links,
             n_a_page=N_A_PAGE, most_found=MOST_FOUND,
         )  # fmt: skip
 
@@ -94,7 +99,9 @@ def make_router(state: State) -> APIRouter:
         selection = parse_selection(query, sort="score")
         n = whole_number(query.get("n", str(N_A_PAGE)), "n", MOST_A_PAGE)
         place = whole_number(query.get("at", "0"), "at", MOST_FOUND)
-        return JSONResponse(list_json(read_list(state, served, selection, place, n)))
+        listed = read_list(state, served, selection, place, n)
+        elsewhere = [beside_json(one) for one in _elsewhere(state, served, listed)]
+        return JSONResponse({**list_json(listed), "elsewhere": elsewhere})
 
     def export(request: Request, key: str | None = None) -> Response:
         served = state.find(key)
@@ -122,20 +129,47 @@ def read_list(state: State, served: Served, selection: Selection, place: int, n:
     with state.rows(served.source.key, selection.method) as (rows, method):
         if rows is None or method is None:
             return Listed(selection, None, (), (), 0, place, has_more=False, layers=layers)
-        options = {name: rows.makers(name) for name in ("model", "simulator", "scorer")}
+        options = {name: rows.makers(name, method) for name in MAKERS}
         methods = rows.methods()
+        hint = _why_nothing(selection, layers, options)
         if selection.q and selection.sort == RELEVANCE:
             hits = rows.search(method, selection, place, n)
             return Listed(
                 selection, method, methods, hits.rows, len(hits.rows), place, hits.has_more, hits,
-                options, layers,
+                options, layers, hint,
             )  # fmt: skip
         found = tuple(rows.at(method, selection, place, n))
         n_rows = state.keepers[served.source.key].count(rows, method, selection)
         return Listed(
             selection, method, methods, found, n_rows, place, place + len(found) < n_rows,
-            options=options, layers=layers,
+            options=options, layers=layers, hint=hint,
         )  # fmt: skip
+
+
+def _why_nothing(
+    selection: Selection, layers: Sequence[int], options: Mapping[str, list[str]]
+) -> str | None:
+    s = selection
+    if s.layer is not None and s.layer not in layers:
+        return f"Layer {s.layer} is not here; the layers are {_in_short(layers)}."
+    for name, low, high in (
+        ("score", s.min_score, s.max_score), ("density", s.min_density, s.max_density),
+    ):  # fmt: skip
+        if low is not None and high is not None and low > high:
+            return f"The least {name}, {low:g}, is above the most, {high:g}."
+    for name in MAKERS:
+        wanted = getattr(s, name)
+        if wanted is not None and wanted not in options[name]:
+            has = ", ".join(options[name]) or "none"
+            return f"This method has no {name} “{wanted}” (it has {has})."
+    return None
+
+
+def _in_short(layers: Sequence[int]) -> str:
+    """`0 to 47`, or one after the other where some are left out."""
+    if len(layers) > 1 and len(layers) == layers[-1] - layers[0] + 1:
+        return f"{layers[0]} to {layers[-1]}"
+    return ", ".join(map(str, layers))
 
 
 def list_json(listed: Listed) -> dict[str, Any]:
@@ -145,6 +179,7 @@ def list_json(listed: Listed) -> dict[str, Any]:
         "n_rows": listed.n_rows,
         "at": listed.place,
         "has_more": listed.has_more,
+        "hint": listed.hint,
         "rows": [row_json(row) for row in listed.rows],
     }
 
@@ -152,6 +187,13 @@ def list_json(listed: Listed) -> dict[str, Any]:
 def row_json(row: UnitRow) -> dict[str, Any]:
     """By the names of the csv file's columns."""
     return dict(zip(CSV_COLUMNS, row_columns(row), strict=True))
+
+
+def _elsewhere(state: State, served: Served, listed: Listed) -> tuple[Beside, ...]:
+    """Beside the first page."""
+    if listed.place:
+        return ()
+    return find_elsewhere(state, served, listed.method, listed.selection)
 
 
 def _page_after(

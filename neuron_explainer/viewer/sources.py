@@ -23,6 +23,8 @@ KEYS = "abcdefghijklmnopqrstuvwxyz"
 """Of the sources, in the order in which they were named."""
 PatternsOpener = Callable[[Mapping[str, Any]], AbstractContextManager[PatternStore | None]]
 """The choices of a method -> the patterns behind it; None: it has none."""
+SearchImported = Callable[[str, int | None, float | None, int], Sequence[tuple[str, UnitResult]]]
+"""Words, a layer or any, the least score or any, how many at most."""
 
 
 class RowFeed(AbstractContextManager[Any], Protocol):
@@ -95,6 +97,8 @@ class ViewSource:
     """What home says of a method without a cost."""
     read_imported: Callable[[NeuronId], tuple[tuple[str, UnitResult], ...]] = lambda _id: ()
     """(list, what it says) of explanations that were imported from elsewhere."""
+    search_imported: SearchImported = lambda _words, _layer, _min_score, _n: ()
+    """(list, what it says) of those that fit words best."""
     read_token_means: Callable[[NeuronId], Sequence[MeanToken]] | None = None
     """The tokens with the largest mean activation; CannotExplain where they are not said. None:
     the records say it."""

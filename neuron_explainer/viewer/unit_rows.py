@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 from neuron_explainer.errors import StoreError, UsageError
 from neuron_explainer.records.neuron import NeuronId
 from neuron_explainer.stores.closing import Closing
-from neuron_explainer.stores.library_search import MOST_RANKED, Filters, find
+from neuron_explainer.stores.library_search import MOST_RANKED, Filters, Found, find
 from neuron_explainer.stores.sqlite_file import BUSY_S, reader_mode
 from neuron_explainer.viewer.index_schema import COLUMNS, VERSION
 from neuron_explainer.viewer.selection import RELEVANCE, UNIT, Selection
@@ -131,10 +131,13 @@ class UnitRows(Closing):
         query = "SELECT summary FROM methods WHERE number = ?"
         return next((text for (text,) in self._select(query, (method.number,))), None)
 
-    def makers(self, column: str) -> list[str]:
-        """Every `model`, `simulator` or `scorer` that rows have."""
-        query = f"SELECT DISTINCT {column} FROM makers WHERE {column} IS NOT NULL ORDER BY 1"
-        return [name for (name,) in self._select(query)]
+    def makers(self, column: str, method: Method) -> list[str]:
+        """Every `model`, `simulator` or `scorer` that rows of the method have."""
+        query = (
+            f"SELECT DISTINCT {column} FROM makers WHERE {column} IS NOT NULL AND EXISTS "
+            "(SELECT 1 FROM explanations WHERE method = ? AND makers = makers.number) ORDER BY 1"
+        )
+        return [name for (name,) in self._select(query, (method.number,))]
 
     def count(self, method: Method, selection: Selection) -> int:
         where, values = self._where(method, selection)
@@ -189,6 +192,18 @@ class UnitRows(Closing):
         has_more = len(found.hits) > place + n
         return SearchHits(tuple(rows[i] for i in ids), found.words, found.left_out, has_more)
 
+    def search_beside(
+        self, method: Method | None, selection: Selection, n: int
+    ) -> list[tuple[Method, UnitRow]]:
+        """As `search`, of every method but one; None: of every method."""
+        number = 0 if method is None else method.number
+        conditions = [*_conditions(selection), ("method <> ?", number)]
+        ids = self._look_for(selection, conditions, None, n).hits
+        methods = {one.number: one for one in self.methods()}
+        of = dict(self._select(_methods_of(len(ids)), ids))
+        rows = {row[0]: _row(row) for row in self._select(_by_ids(len(ids)), ids)}
+        return [(methods[of[i]], rows[i]) for i in ids]
+
     def of_units(self, method: Method, neuron_ids: Sequence[NeuronId]) -> list[UnitRow]:
         """Of those that have a row, in the order of the units."""
         wanted = json.dumps([(n.layer_index, n.neuron_index) for n in neuron_ids])
@@ -241,12 +256,21 @@ class UnitRows(Closing):
             values.append(json.dumps(self._find(method, selection, MOST_RANKED).hits))
         return " AND ".join(parts), values
 
-    def _find(self, method: Method, selection: Selection, limit: int) -> Any:
-        conditions = list(_conditions(selection))
+    def _find(self, method: Method, selection: Selection, limit: int) -> Found[int]:
+        tag = f"method{method.number}"
+        return self._look_for(selection, list(_conditions(selection)), tag, limit)
+
+    def _look_for(
+        self,
+        selection: Selection,
+        conditions: Sequence[tuple[str, Any]],
+        tag: str | None,
+        limit: int,
+    ) -> Found[int]:
         filters = Filters(
             layer_index=selection.layer,
             min_score=selection.min_score,
-            tag=f"method{method.number}",
+            tag=tag,
             condition=" AND ".join(condition for condition, _ in conditions),
             values=tuple(value for _, value in conditions if value is not None),
         )
@@ -353,6 +377,10 @@ def _conditions(selection: Selection) -> Iterator[tuple[str, Any]]:
 
 def _by_ids(n: int) -> str:
     return f"{READ} WHERE id IN ({', '.join('?' * n)})"
+
+
+def _methods_of(n: int) -> str:
+    return f"SELECT id, method FROM explanations WHERE id IN ({', '.join('?' * n)})"
 
 
 def _row(columns: tuple[Any, ...]) -> UnitRow:

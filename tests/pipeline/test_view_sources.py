@@ -91,6 +91,8 @@ def test_a_run_is_shown_with_what_was_imported_into_it(run: RunFolder) -> None:
     assert "kind by by whom 0.25" in page
     found = client.get("/layers/1/neurons/2.json").json()
     assert [one["list"] for one in found["imported"]] == ["a list"]
+    (elsewhere,) = client.get("/search.json?q=rivers").json()["elsewhere"]
+    assert (elsewhere["by"], elsewhere["score"]) == ("a list", 0.25)
     assert client.get("/table.json").json()["n_rows"] == 1
     assert client.get("/table.json").json()["rows"][0]["density"] is not None
 
