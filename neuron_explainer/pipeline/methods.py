@@ -23,6 +23,7 @@ from neuron_explainer.llm.capabilities import (
 from neuron_explainer.llm.client import LLMClient, PieceTokenizer, PromptLogprobClient
 from neuron_explainer.llm.pieces import ValueTokens, read_value_tokens
 from neuron_explainer.pipeline.model_names import ModelName, parse_model_name
+from neuron_explainer.pipeline.order import check_order
 from neuron_explainer.pipeline.spec import (
     ASK,
     EMBEDDED,
@@ -119,7 +120,8 @@ class Models(Protocol):
 
 
 def check_method(spec: RunSpec) -> None:
-    """UsageError for names that are not known; nothing is opened and nobody is asked."""
+    """UsageError for names that are not known; no model is opened and nobody is asked."""
+    check_order(spec.order)
     explainer_name(spec)
     name = simulator_name(spec)
     if spec.explainer_prompt not in PROMPTS:

@@ -33,13 +33,23 @@ def order_neurons(
         return sorted(neuron_ids, key=lambda i: -values.get(i, float("-inf")))
     if order == DENSITY:
         return sorted(neuron_ids, key=lambda i: _sparsity(density_of(i)))
+    listed = {neuron_id: place for place, neuron_id in enumerate(_read_listed(order))}
+    return sorted(neuron_ids, key=lambda i: listed.get(i, len(listed)))
+
+
+def check_order(order: str) -> None:
+    """The errors of `order_neurons` for what is no order, before there are any units."""
+    if order not in (RANDOM, LOOKUP, DENSITY):
+        _read_listed(order)
+
+
+def _read_listed(order: str) -> list[NeuronId]:
     if not names_neurons(order):
         raise UsageError(
             f"--order {order!r:.80} is not random, lookup or density, nor a list of neurons such "
             "as 0:3,2:417, nor a file of one"
         )
-    listed = {neuron_id: place for place, neuron_id in enumerate(read_named(order, "--order"))}
-    return sorted(neuron_ids, key=lambda i: listed.get(i, len(listed)))
+    return read_named(order, "--order")
 
 
 def _sparsity(density: float | None) -> tuple[bool, float]:

@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 from neuron_explainer.errors import RecordFormatError, StoreError, UsageError
+from neuron_explainer.pipeline.methods import check_method
 from neuron_explainer.pipeline.order import order_neurons
+from neuron_explainer.pipeline.spec import RunSpec
 from neuron_explainer.records.neuron import NeuronId
 from tests.pipeline.test_summary import UNITS
 
@@ -55,3 +57,10 @@ def test_what_is_no_order_is_refused(tmp_path: Path, text: str | None) -> None:
     error = UsageError if text is None else RecordFormatError
     with pytest.raises(error, match=r"first\.txt"):
         order_neurons(str(path), IDS, [], not_said)
+    with pytest.raises(error, match=r"first\.txt"):
+        check_method(RunSpec(order=str(path)))
+
+
+@pytest.mark.parametrize("order", ["random", "lookup", "density", "0:3,1:7"])
+def test_what_is_an_order_passes_before_there_are_units(order: str) -> None:
+    check_method(RunSpec(order=order))
