@@ -49,6 +49,8 @@ def _run_lines(status: RunStatus) -> Iterator[str]:
     if status.progress is not None:
         left_s = status.progress.left_s if status.is_running else None
         yield _describe(status.progress, left_s)
+    elif status.is_running:
+        yield "starting: the model and the text are being opened"
     yield from (batch.sentence() for batch in status.batches)
     mean = "" if status.mean_score is None else f", mean score {status.mean_score:.3f}"
     yield f"{status.n_scored:,} neurons scored{mean}"

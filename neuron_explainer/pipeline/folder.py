@@ -23,6 +23,7 @@ import fcntl
 import json
 import os
 import shutil
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -37,6 +38,8 @@ from neuron_explainer.stores.store_manifest import holds_store
 from neuron_explainer.stores.windows import read_counts
 
 DEFAULT_RUN = Path("runs/default")
+LOCK_TRIES, LOCK_PAUSE_S = 500, 0.001
+"""How often, and how long apart, a writer asks for the lock where another process only looks."""
 _N_NAMED = 5
 """Of a long list, in a message."""
 
@@ -174,12 +177,9 @@ class RunFolder:
         """Whether a process writes; it is tried for an instant, side by side with readers."""
         try:
             with (self.path / ".lock").open("rb") as lock:
-                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+                return not _lock(lock, fcntl.LOCK_SH)
         except FileNotFoundError:
             return False
-        except BlockingIOError:
-            return True
-        return False
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -194,11 +194,7 @@ class RunFolder:
             raise StoreError(f"{self.path} is not a folder; use --run with another one") from error
         with (self.path / ".lock").open("w") as lock:
             taken = f"another process is writing to {self.path}; wait for it, or use --run"
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise StoreError(taken) from error
-            if not self._holds(lock):  # its owner has just removed it
+            if not _lock_alone(lock) or not self._holds(lock):  # or its owner has just removed it
                 raise StoreError(taken)
             try:
                 yield
@@ -218,6 +214,27 @@ class RunFolder:
         if [path.name for path in self.path.iterdir()] == [".lock"]:
             (self.path / ".lock").unlink()
             self.path.rmdir()
+
+
+def _lock_alone(lock: IO[Any]) -> bool:
+    """Whether this process now has it, and no other; those that only look are waited for."""
+    for _ in range(LOCK_TRIES):
+        if _lock(lock, fcntl.LOCK_EX):
+            return True
+        if not _lock(lock, fcntl.LOCK_SH):  # a writer has it
+            return False
+        fcntl.flock(lock, fcntl.LOCK_UN)
+        time.sleep(LOCK_PAUSE_S)
+    return False
+
+
+def _lock(lock: IO[Any], kind: int) -> bool:
+    """Whether it could be had at once."""
+    try:
+        fcntl.flock(lock, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _whose(choices: Mapping[str, Any]) -> str:

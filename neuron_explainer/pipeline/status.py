@@ -39,9 +39,9 @@ def read_status(folder: RunFolder) -> RunStatus:
     if shards is not None:
         return RunStatus(ShardState.RUNNING in shards.by_state, None, 0, None, {}, None, shards)
     progress = read_progress(folder.progress)
-    if progress is None and not folder.results.exists():
-        raise StoreError(f"no run in {folder.path}; begin one with `run`, or name another --run")
     is_running = folder.is_locked()
+    if progress is None and not folder.results.exists() and not is_running:
+        raise StoreError(f"no run in {folder.path}; begin one with `run`, or name another --run")
     batches = _read_batches(folder)
     if not folder.results.exists():
         return RunStatus(is_running, progress, 0, None, {}, None, batches=batches)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -118,6 +120,21 @@ def test_a_second_writer_is_refused_until_the_first_is_gone(folder: RunFolder) -
             other.kill()
     assert (folder.path / ".lock").exists()
     enter(folder)
+
+
+def test_a_process_that_only_looks_is_waited_for(
+    folder: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder.path.mkdir()
+    with (folder.path / ".lock").open("w") as looking:
+        fcntl.flock(looking, fcntl.LOCK_SH)
+        monkeypatch.setattr(time, "sleep", lambda _: None)
+        with pytest.raises(StoreError, match="another process"):
+            enter(folder)
+        monkeypatch.setattr(time, "sleep", lambda _: fcntl.flock(looking, fcntl.LOCK_UN))
+        with folder.locked():
+            assert folder.is_locked()
+        assert not folder.is_locked()
 
 
 def enter(folder: RunFolder) -> None:

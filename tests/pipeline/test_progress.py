@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
+from neuron_explainer.cli_status import print_status
 from neuron_explainer.errors import StoreError
 from neuron_explainer.pipeline.events import (
     MoneySpent,
@@ -91,6 +94,17 @@ def test_a_status_counts_what_is_done_while_the_run_goes_on(tmp_path: Path) -> N
     assert status.is_running
     assert (status.n_scored, status.unscored, status.cost) == (0, {"refused": 1}, UnitCost(2))
     assert not read_status(folder).is_running
+
+
+def test_a_run_that_has_not_begun_a_stage_is_starting(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    console = Console(file=io.StringIO(), width=200)
+    with folder.locked():
+        print_status(console, read_status(folder), "")
+    assert isinstance(console.file, io.StringIO)
+    assert console.file.getvalue().startswith("running\nstarting: the model and the text")
+    with pytest.raises(StoreError, match="no run in"):
+        read_status(folder)
 
 
 def test_times_and_rates_are_in_units_of_their_size() -> None:
