@@ -45,6 +45,7 @@ PANELS = {
     REACH: "How a language model is reached, and what it may cost",
 }
 
+STOPPED = 128 + signal.SIGINT
 WAYS_OUT = {
     **dict.fromkeys(
         (errno.ENOSPC, errno.EDQUOT, errno.EFBIG), "free some space, or use --run on another disk"
@@ -103,6 +104,7 @@ DRY_RUN = {"dry_run": OwnFlag(DryRunOption, False)}
 def run_program(call: Callable[[], None]) -> None:
     """Runs a command line; an error is one line, and exit code 2 for wrong usage, else 1.
 
+    So is a stop, by Ctrl-C or SIGTERM, with exit code 130.
     What the package counts and leaves out (`logger.info`) is printed as it happens.
     """
     handler = RichHandler(console=console, show_time=False, show_level=False, show_path=False)
@@ -112,6 +114,10 @@ def run_program(call: Callable[[], None]) -> None:
     signal.signal(signal.SIGTERM, _interrupt)
     try:
         call()
+    except SystemExit as ended:
+        if ended.code == STOPPED:  # what typer makes of KeyboardInterrupt
+            _say("stopped; the same command goes on from here")
+        raise
     except NeuronExplainerError as error:
         _fail(str(error), 2 if isinstance(error, UsageError) else 1)
     except OSError as error:
@@ -133,9 +139,13 @@ def _describe_system_error(error: OSError) -> str:
 
 
 def _fail(message: str, code: int) -> None:
-    stderr = Console(stderr=True, emoji=False)
-    stderr.print(f"error: {message}", style="red", markup=False, highlight=False, soft_wrap=True)
+    _say(f"error: {message}", style="red")
     sys.exit(code)
+
+
+def _say(line: str, style: str | None = None) -> None:
+    stderr = Console(stderr=True, emoji=False)
+    stderr.print(line, style=style, markup=False, highlight=False, soft_wrap=True)
 
 
 def takes_spec(

@@ -88,7 +88,6 @@ class ProgressDisplay:
     ) -> None:
         self._progress.stop()
         if kind is KeyboardInterrupt:
-            self._console.print("stopped; the same command goes on from here")
             for batch in self._batches.values():
                 line = f"{batch.sentence()}; it goes on at the provider, and the same command"
                 self._console.print(f"{escape(line)} fetches it", soft_wrap=True)

@@ -6,13 +6,17 @@ import errno
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 
 import pytest
+import typer
 
+from neuron_explainer import __main__
 from neuron_explainer.cli_options import run_program
 from tests.e2e.command_lines import (
     COMMANDS,
@@ -89,6 +93,36 @@ def test_what_the_system_refuses_is_one_line(
     error = capsys.readouterr().err
     assert_one_line(Answer(int(ended.value.code or 0), error), 1, says)
     assert f"error: {os.strerror(number)}: runs/[a]/report.html; " in error
+
+
+def test_a_stop_is_one_line(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = typer.Typer()
+
+    @app.command()
+    def wait() -> None:
+        signal.raise_signal(signal.SIGTERM)
+
+    monkeypatch.setattr(sys, "argv", ["wait"])
+    with pytest.raises(SystemExit) as ended:
+        run_program(app)
+    assert ended.value.code == 130
+    assert capsys.readouterr().err == "stopped; the same command goes on from here\n"
+
+
+def test_a_stop_while_the_program_is_read_is_one_line(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Slow(ModuleType):
+        def __getattr__(self, name: str) -> object:
+            raise KeyboardInterrupt
+
+    monkeypatch.setitem(sys.modules, "neuron_explainer.cli", Slow("neuron_explainer.cli"))
+    with pytest.raises(SystemExit) as ended:
+        __main__.main()
+    assert ended.value.code == 130
+    assert capsys.readouterr().err == "stopped\n"
 
 
 # Damage
