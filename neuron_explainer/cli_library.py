@@ -91,7 +91,8 @@ def lookup(
     with nullcontext() if as_json else console.status(f"asking {escape(address)}"):
         found = run_lookup(model, neuron_id, source=address, archive=archive, is_offline=offline)
     if as_json:
-        typer.echo(json.dumps(published_as_json(found), ensure_ascii=False, allow_nan=False))
+        # In ASCII: a token may be half a surrogate pair, which no encoding holds.
+        typer.echo(json.dumps(published_as_json(found), allow_nan=False))
     else:
         print_published(console, found, n_windows)
     if found.record is None and found.results is None:

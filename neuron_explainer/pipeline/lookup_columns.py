@@ -12,11 +12,13 @@ Related neurons and tokens are JSON lists of [neuron or token, weight or mean ac
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from enum import StrEnum
 from typing import NamedTuple, TypeAlias
 
 from neuron_explainer.errors import UsageError
+from neuron_explainer.formats.listed_rows import read_claim
 from neuron_explainer.pipeline.published_scores import PARTS, score_parts
 from neuron_explainer.published.locations import Kind
 from neuron_explainer.published.lookup import PublishedNeuron
@@ -108,11 +110,14 @@ def _read_tokens(found: PublishedNeuron) -> Row:
 
 
 def _find_best(found: PublishedNeuron) -> tuple[PublishedExplanation | None, str | None]:
-    """The best known explanation, or why there is none."""
+    """The best known explanation, or why there is none that a table can hold."""
     explanations = found.results.explanations if found.results is not None else ()
-    if explanations:
-        return explanations[0], None
-    return None, found.missing.get(Kind.EXPLANATIONS, NO_EXPLANATION)
+    if not explanations:
+        return None, found.missing.get(Kind.EXPLANATIONS, NO_EXPLANATION)
+    why_not: Counter[str] = Counter()
+    if read_claim(explanations[0].text, why_not) is None:
+        return None, next(iter(why_not))
+    return explanations[0], None
 
 
 def _list_neurons(related: NeuronsByWeight | None) -> str:

@@ -89,6 +89,18 @@ def test_what_is_left_out_is_counted_in_json_and_for_people(
     assert "no explanation: the file has none\n" in out
 
 
+def test_half_a_surrogate_pair_is_read_back_from_json(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    documents = mirror_documents(n_neurons=10)
+    path = which(Kind.EXPLANATIONS).path
+    documents[path] = documents[path].replace(b" numbers below ten.", rb"half \ud800 pair")
+    write_mirror(tmp_path / "mirror", documents)
+    _, out = run(monkeypatch, capsys, "1:7", "--source", str(tmp_path / "mirror"), "--json")
+    assert out.isascii()
+    assert json.loads(out)["results"]["explanations"][0]["text"] == "half \ud800 pair"
+
+
 def test_a_source_that_cannot_be_reached_is_one_line_with_a_way_out(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

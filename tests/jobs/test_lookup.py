@@ -12,8 +12,9 @@ from typer import Typer
 from typer.testing import CliRunner, Result
 
 from jobs.lookup import lookup
+from neuron_explainer import look_up_many
 from neuron_explainer.errors import UnitNotFound, UsageError
-from neuron_explainer.pipeline.lookup_frame import N_AT_ONCE, ids_of, look_up_many
+from neuron_explainer.pipeline.lookup_frame import N_AT_ONCE, ids_of
 from neuron_explainer.published.downloads import MOST_FAILURES_IN_A_ROW, NOT_TRIED
 from neuron_explainer.published.locations import Kind
 from neuron_explainer.records.neuron import NeuronId
@@ -105,6 +106,24 @@ def test_a_record_that_is_damaged_or_absent_has_a_reason(tmp_path: Path) -> None
     absent_one, damaged_one, found = frame.record_reason.fillna("")
     assert (absent_one, found) == ("absent", "")
     assert damaged_one.startswith(f"not in the format: {tmp_path / damaged.path}")
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        (rb"half \ud800 pair", "explanation with a NUL or half a surrogate pair"),
+        (b" ", "no explanation in the file"),
+    ],
+)
+def test_a_text_that_no_table_holds_has_a_reason(tmp_path: Path, text: bytes, reason: str) -> None:
+    documents = mirror_documents(n_neurons=10)
+    path = which(Kind.EXPLANATIONS).path
+    documents[path] = documents[path].replace(b" numbers below ten.", text)
+    write_mirror(tmp_path, documents)
+    frame = look_up_many(IDS[:1], source=str(tmp_path), archive=tmp_path / "a.sqlite")
+    assert frame.explanation.tolist() == frame.score.tolist() == [None]
+    assert frame.reason.tolist() == [reason]
+    frame.to_parquet(tmp_path / "out.parquet")
 
 
 def test_a_source_that_only_fails_is_given_up_and_said(tmp_path: Path) -> None:
