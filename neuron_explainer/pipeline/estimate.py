@@ -68,10 +68,14 @@ class Estimate:
     """At most; None: the price of a model is not known."""
     seconds: float | None
     """None: not known before it is tried, as where a server answers."""
+    passes: Mapping[str, int] = field(default_factory=dict)
+    """Tokens that the subject itself reads, at most, by what for."""
 
     def sentence(self) -> str:
         """One line for a person."""
-        return f"{self.n_units:,} neurons: {self.asked()}"
+        line = f"{self.n_units:,} neurons: {self.asked()}"
+        passes = " and ".join(f"{n:,} tokens for {what}" for what, n in self.passes.items() if n)
+        return f"{line}; the model that is explained reads at most {passes}" if passes else line
 
     def asked(self) -> str:
         """The same without the units: requests, tokens, dollars, time."""

@@ -79,12 +79,18 @@ def require_store(records: RecordSource) -> NeuronStore:
 
 def pattern_plan(spec: RunSpec, store: NeuronStore) -> PatternPlan:
     """When no budget is named, with one that suits the collection, or some of its units alone."""
+    return PatternPlan(
+        budget_tokens=pattern_budget(spec, store.manifest.n_tokens, len(store.units))
+    )
+
+
+def pattern_budget(spec: RunSpec, n_tokens: int, n_units: int) -> int:
+    """Tokens of forward passes for a unit, at most; of a collection of so many of both."""
     if spec.pattern_tokens is not None:
-        return PatternPlan(budget_tokens=spec.pattern_tokens)
+        return spec.pattern_tokens
     if spec.neurons_wanted is not None:
-        return PatternPlan(budget_tokens=MOST_TOKENS)
-    suited = TOKENS_A_COLLECTED_ONE * store.manifest.n_tokens // max(1, len(store.units))
-    return PatternPlan(budget_tokens=min(MOST_TOKENS, suited))
+        return MOST_TOKENS
+    return min(MOST_TOKENS, TOKENS_A_COLLECTED_ONE * n_tokens // max(1, n_units))
 
 
 def pattern_choices(spec: RunSpec, store: NeuronStore) -> dict[str, Any]:

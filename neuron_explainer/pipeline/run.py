@@ -6,7 +6,6 @@ import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from neuron_explainer.errors import UsageError
 from neuron_explainer.pipeline.collect import (
     Material,
     collect,
@@ -38,7 +37,14 @@ from neuron_explainer.pipeline.opening import (
     open_method,
 )
 from neuron_explainer.pipeline.order import order_neurons
-from neuron_explainer.pipeline.patterns import check_patterns, find_patterns, lack_patterns
+from neuron_explainer.pipeline.patterns import (
+    check_patterns,
+    find_patterns,
+    lack_patterns,
+    pattern_budget,
+    pattern_plan,
+    require_store,
+)
 from neuron_explainer.pipeline.progress import ProgressFile
 from neuron_explainer.pipeline.record_units import (
     check_token_means,
@@ -54,7 +60,7 @@ from neuron_explainer.records.unit_result import UnitResult
 from neuron_explainer.stores.record_source import RecordSource
 from neuron_explainer.stores.results import Results
 from neuron_explainer.stores.store_manifest import holds_store
-from neuron_explainer.subject.model import Subject
+from neuron_explainer.subject.model import Subject, read_shape
 from neuron_explainer.viewer.report import write_report
 from neuron_explainer.viewer.report_source import read_report_data
 
@@ -113,24 +119,34 @@ def run_explain(spec: RunSpec, folder: RunFolder, listen: Listener) -> None:
 
 
 def estimate_run(spec: RunSpec, folder: RunFolder) -> Estimate:
-    """What the explain stage would ask of language models; nothing is asked and nothing written.
+    """What a run would ask of language models, and what the subject would read; nothing is asked
+    and nothing written.
 
     Over the collection in the folder; without one, for typical text.
     """
     check_method(spec)
     if not has_records(folder):
-        n_units = count_wanted(spec)
-        if n_units is None:
-            raise UsageError(
-                "how many neurons there are is known once they are collected; give a number with "
-                "--neurons, or a list with --units"
-            )
-        return estimate_method(spec, None, n_units)
+        return _estimate_before(spec)
     records = open_records(folder)
     check_patterns(spec, records)
     seed = read_subject_choices(folder).get("seed", spec.seed)
     neuron_ids = choose_neurons(spec.neurons_wanted, records.neuron_ids(), seed)
-    return estimate_method(spec, records, neuron_ids)
+    passes = {}
+    if spec.needs_patterns:
+        plan = pattern_plan(spec, require_store(records))
+        passes["patterns"] = plan.budget_tokens * len(neuron_ids)
+    return replace(estimate_method(spec, records, neuron_ids), passes=passes)
+
+
+def _estimate_before(spec: RunSpec) -> Estimate:
+    """Anything is collected; how many units there are is in the model's configuration."""
+    n_units = count_wanted(spec)
+    if n_units is None:
+        n_units = len(resolve_units(spec, read_shape(spec.model, site_module=spec.site_module)))
+    passes = {"the collection": spec.n_tokens}
+    if spec.needs_patterns:
+        passes["patterns"] = n_units * pattern_budget(spec, spec.n_tokens, n_units)
+    return replace(estimate_method(spec, None, n_units), passes=passes)
 
 
 def report(folder: RunFolder, source: RunFolder | None = None, notice: str | None = None) -> None:

@@ -11,10 +11,10 @@ from neuron_explainer.formats.neuron_lists import read_neuron_list
 from neuron_explainer.pipeline.spec import RunSpec, parse_layers
 from neuron_explainer.records.neuron import NeuronId
 from neuron_explainer.records.units import Units
-from neuron_explainer.subject.model import Subject
+from neuron_explainer.subject.model import Subject, SubjectShape
 
 
-def resolve_units(spec: RunSpec, subject: Subject) -> Units:
+def resolve_units(spec: RunSpec, subject: Subject | SubjectShape) -> Units:
     """What a collection records: every unit of the layers, or those that `--units` names.
 
     UnitNotFound for a unit that the subject has not, UsageError for one that `--layers` leaves out.

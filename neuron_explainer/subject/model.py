@@ -20,6 +20,7 @@ from neuron_explainer.subject.pretrained import (
     load_tokenizer,
     load_weights,
     loading,
+    make_without_weights,
     read_config,
     resolve_placement,
 )
@@ -91,6 +92,26 @@ class Subject:
         return digest.hexdigest()
 
 
+@dataclass(frozen=True, slots=True)
+class SubjectShape:
+    """What the configuration of a model tells of a subject."""
+
+    name: str
+    n_layers: int
+    d_mlp: int
+
+
+def read_shape(name: str = BUNDLED, *, site_module: str | None = None) -> SubjectShape:
+    """The same model and errors as of `load_subject`, without its weights and its tokenizer."""
+    location = _locate(name)
+    config = read_config(location)
+    with loading(location):
+        path = find_down_projection(config, site_module)
+        model = make_without_weights(config)
+        d_mlp = n_inputs(down_projection(model, path, layer=0))
+    return SubjectShape(name, config.num_hidden_layers, d_mlp)
+
+
 def load_subject(
     name: str = BUNDLED,
     *,
@@ -111,7 +132,7 @@ def load_subject(
     SubjectError for an architecture whose neurons are not known, before its weights are fetched,
     and with `only_here` for a model that is not on this machine: then no hub is asked.
     """
-    location = str(BUNDLED_FOLDER) if name == BUNDLED else name
+    location = _locate(name)
     if only_here:
         require_here(location)
     placement = resolve_placement(dtype, device)
@@ -144,6 +165,11 @@ def make_subject(
         raise SubjectError(f"{name}: its tokenizer knows no words; is tokenizer.json missing?")
     model.train(False)
     return Subject(name, model, tokenizer, path)
+
+
+def _locate(name: str) -> str:
+    """A hub id or a folder."""
+    return str(BUNDLED_FOLDER) if name == BUNDLED else name
 
 
 def _set_activation_function(config: PretrainedConfig, name: str) -> None:

@@ -124,6 +124,15 @@ def load_weights(
     return model
 
 
+def make_without_weights(
+    config: PretrainedConfig, dtype: torch.dtype = torch.float32
+) -> PreTrainedModel:
+    """The modules and their shapes; no parameter takes room."""
+    with torch.device("meta"):
+        model: PreTrainedModel = AutoModelForCausalLM.from_config(config, dtype=dtype)
+    return model
+
+
 @contextmanager
 def loading(name: str, kind: str = "a causal language model") -> Iterator[None]:
     """SubjectError for whatever the files of a model make transformers and tokenizers raise.
@@ -149,8 +158,7 @@ def _require_room(
     name: str, config: PretrainedConfig, dtype: torch.dtype, most_bytes: float
 ) -> None:
     """SubjectError when the parameters take more: the system would end the run without a word."""
-    with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(config, dtype=dtype)
+    model = make_without_weights(config, dtype)
     n_bytes = sum(p.numel() * p.element_size() for p in model.parameters())
     if n_bytes > most_bytes:
         raise SubjectError(

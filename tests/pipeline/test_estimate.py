@@ -42,6 +42,7 @@ from neuron_explainer.scoring.simulation import SimulationScorer
 from neuron_explainer.simulators.token_lookup import TokenLookupSimulator
 from neuron_explainer.stores.neuron_store import NeuronStore
 from neuron_explainer.stores.results import Results
+from neuron_explainer.subject.model import load_subject
 from neuron_explainer.subject.tokens import SubjectTokenizer
 from tests.fakes import FakeClient, FakeExplainer, ScriptedSource
 from tests.tiny_models import byte_tokenizer, save_tiny_model
@@ -172,14 +173,31 @@ def test_before_a_collection_typical_text_stands_for_it(tmp_path: Path) -> None:
     assert estimate_run(SPEC, folder).n_units == 50
     assert estimate_run(replace(SPEC, neurons="0:3,1:7,0:3,"), folder).n_units == 2
     assert estimate_run(replace(SPEC, units="0:3,1:7", neurons="all"), folder).n_units == 2
-    for neurons, says in (
-        ("all", "give a number"),
-        ("-3", "write a number"),
-        ("0:x", "write LAYER"),
-    ):
+    for neurons, says in (("-3", "write a number"), ("0:x", "write LAYER")):
         with pytest.raises(UsageError, match=says):
             estimate_run(replace(SPEC, neurons=neurons), folder)
     assert not folder.path.exists()
+
+
+def test_how_many_neurons_there_are_is_read_from_the_configuration(tmp_path: Path) -> None:
+    model = save_tiny_model(tmp_path / "m")
+    whole = load_subject(str(model))
+    (model / "model.safetensors").unlink()
+    spec = RunSpec(model=str(model), n_tokens=1000, neurons="all")
+    for layers, n_layers in ((spec.layers, whole.n_layers), ("1", 1)):
+        found = estimate_run(replace(spec, layers=layers), RunFolder(tmp_path / "run"))
+        assert found.n_units == n_layers * whole.d_mlp
+
+
+def test_what_the_subject_reads_is_told(tmp_path: Path, store: NeuronStore) -> None:
+    folder = RunFolder(tmp_path / "run")
+    spec = RunSpec(n_tokens=50_000, neurons="6", pattern_tokens=300)
+    before = estimate_run(spec, folder)
+    assert before.passes == {"the collection": 50_000, "patterns": 6 * 300}
+    assert "reads at most 50,000 tokens for the collection and 1,800 tokens" in before.sentence()
+    assert "patterns" not in estimate_run(replace(spec, explainer="token_lookup"), folder).passes
+    collected = RunFolder(store.folder.parent)
+    assert estimate_run(spec, collected).passes == {"patterns": 6 * 300}
 
 
 def test_no_weights_are_read(tmp_path: Path) -> None:
