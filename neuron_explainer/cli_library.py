@@ -17,6 +17,7 @@ from neuron_explainer.cli_options import JsonOption, RunOption, console
 from neuron_explainer.cli_search import search
 from neuron_explainer.errors import UsageError
 from neuron_explainer.pipeline.folder import DEFAULT_RUN, RunFolder
+from neuron_explainer.pipeline.wording import format_count
 
 if TYPE_CHECKING:
     from neuron_explainer.pipeline.import_files import Imported
@@ -123,7 +124,8 @@ def export(
     if not windows and kind != ExportFormat.BUNDLE:
         raise UsageError(f"--no-windows is for --format bundle; {kind} stays as it is")
     exported = export_run(RunFolder(run), target, ExportFormat(kind), with_windows=windows)
-    line = f"{exported.n_explanations:,} explanations in {exported.n_files:,} files at {target}"
+    explanations = format_count(exported.n_explanations, "explanation")
+    line = f"{explanations} in {format_count(exported.n_files, 'file')} at {target}"
     left_out = ", ".join(f"{what} {n:,}" for what, n in exported.left_out.most_common())
     line += f"; no place for: {left_out}" if left_out else ""
     console.print(line, markup=False, highlight=False, soft_wrap=True)
@@ -136,7 +138,8 @@ def _print_imported(result: Imported) -> None:
         added = result.added
         line = f"{result.path}: {added.n_added:,} added, {added.n_known:,} known already"
         if added.n_scores_differing:
-            line += f", {added.n_scores_differing:,} scores differ from those that are there"
+            n_scores = format_count(added.n_scores_differing, "score")
+            line += f", {n_scores} unlike what is there"
         left_out = ", ".join(f"{reason} {n:,}" for reason, n in result.left_out.most_common())
         line += f"; left out: {left_out}" if left_out else ""
     console.print(line, markup=False, highlight=False, soft_wrap=True)

@@ -31,6 +31,7 @@ from neuron_explainer.records.score import ScoredSimulation
 from neuron_explainer.records.subject_names import is_same_subject
 from neuron_explainer.records.unit_result import UnitResult
 from neuron_explainer.stores import atomic
+from neuron_explainer.stores.library import Library
 from neuron_explainer.stores.results import Results
 
 
@@ -59,24 +60,28 @@ def export_run(
 ) -> Exported:
     """What the current method says of each unit, in a bundle also what the others do.
 
-    with_windows: whether a bundle holds the windows of each unit. StoreError when there is no
-    explanation; UsageError for a folder that holds something already, unless it is an older bundle
-    that a new one replaces.
+    with_windows: whether a bundle holds the windows of each unit. Of a folder without results, a
+    list is what was imported into it. StoreError when there is no explanation; UsageError for a
+    folder that holds something already, unless it is an older bundle that a new one replaces.
     """
     left_out: Counter[str] = Counter()
+    match kind:
+        case ExportFormat.TABLE:
+            return _export_table(folder, target, left_out)
+        case ExportFormat.NEURONPEDIA:
+            with _new_folder(target) as path:
+                listed = list(_listed(folder, left_out))
+                return Exported(len(listed), len(write_neuronpedia(path, listed)), left_out)
+    if _has_imported_alone(folder):
+        raise UsageError(
+            f"{folder.path} holds imported explanations alone; --format {kind} is of a run's own, "
+            "and theirs is table or neuronpedia"
+        )
     with Results(folder.results, read_only=True) as results:
-        match kind:
-            case ExportFormat.TABLE:
-                return _export_table(folder, results, target, left_out)
-            case ExportFormat.BUNDLE:
-                return Exported(*export_bundle(folder, results, target, with_windows=with_windows))
-            case ExportFormat.NEURONPEDIA:
-                with _new_folder(target) as path:
-                    listed = list(_listed(folder, results, left_out))
-                    return Exported(len(listed), len(write_neuronpedia(path, listed)), left_out)
-            case ExportFormat.OPENAI:
-                with _new_folder(target) as path:
-                    return _export_published(folder, results, path, left_out)
+        if kind is ExportFormat.BUNDLE:
+            return Exported(*export_bundle(folder, results, target, with_windows=with_windows))
+        with _new_folder(target) as path:
+            return _export_published(folder, results, path, left_out)
 
 
 @contextmanager
@@ -89,14 +94,12 @@ def _new_folder(target: Path) -> Iterator[Path]:
         yield path
 
 
-def _export_table(
-    folder: RunFolder, results: Results, target: Path, left_out: Counter[str]
-) -> Exported:
+def _export_table(folder: RunFolder, target: Path, left_out: Counter[str]) -> Exported:
     ending = target.suffix.lower()
     if ending not in (".csv", ".jsonl", ".parquet"):
         raise UsageError(f"{target}: name a .csv, .jsonl or .parquet file, or give --format")
     with atomic.replacing(target) as path:
-        n_explanations = write_table(path, _listed(folder, results, left_out), ending=ending)
+        n_explanations = write_table(path, _listed(folder, left_out), ending=ending)
     return Exported(n_explanations, 1, left_out)
 
 
@@ -119,10 +122,12 @@ def _export_published(
         _write(target / record_id.path, write_record(record.value), left_out)
         published = to_published_explanation(*_scored(unit, results, method))
         left_out.update(published.left_out)
+        left_out.update(["name of the model", "name of the run"])
+        left_out["cost of a neuron"] += unit.cost is not None
         of_unit = PublishedResults(unit.neuron_id, (published.value,))
         _write(target / explanation_id.path, write_results(of_unit), left_out)
         n_files += 2
-    return Exported(n_files // 2, n_files, left_out)
+    return Exported(n_files // 2, n_files, +left_out)
 
 
 def _write(path: Path, written: Written, left_out: Counter[str]) -> None:
@@ -142,12 +147,35 @@ def _scored(
     return unit.explanation, scored
 
 
-def _listed(
-    folder: RunFolder, results: Results, left_out: Counter[str]
-) -> Iterator[ListedExplanation]:
+def _has_imported_alone(folder: RunFolder) -> bool:
+    return folder.library.exists() and not folder.results.exists()
+
+
+def _listed(folder: RunFolder, left_out: Counter[str]) -> Iterator[ListedExplanation]:
+    if _has_imported_alone(folder):
+        with Library(folder.library, read_only=True) as library:
+            if not len(library):
+                raise StoreError(f"no explanation in {folder.library}; `import` some first")
+            yield from library.all()
+        return
     model = read_subject_choices(folder).get("model")
-    for unit in _explained(results, left_out):
-        yield list_unit(unit, source=folder.path.resolve().name, model=model)
+    with Results(folder.results, read_only=True) as results:
+        for unit in _explained(results, left_out):
+            left_out.update(_unlisted(unit))
+            yield list_unit(unit, source=folder.path.resolve().name, model=model)
+
+
+def _unlisted(unit: UnitResult) -> Iterator[str]:
+    """What a list has no place for, once for each time that a unit has it."""
+    for score in unit.scores.values():
+        if score.low is not None or score.high is not None:
+            yield "interval of a score"
+        if score.reason is not None:
+            yield "reason of a missing score"
+    if unit.prompt_version is not None:
+        yield "version of a prompt"
+    if unit.cost is not None:
+        yield "cost of a neuron"
 
 
 def _explained(results: Results, left_out: Counter[str]) -> Iterator[UnitResult]:

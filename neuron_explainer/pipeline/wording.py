@@ -1,4 +1,4 @@
-"""Times and rates as a person reads them."""
+"""Times, rates and counts as a person reads them."""
 
 from __future__ import annotations
 
@@ -21,3 +21,8 @@ def format_rate(a_second: float, unit: str) -> str:
     else:
         number, time = f"{a_second * 3600:.1f}", "h"
     return f"{number} {unit.removesuffix('s') if number == '1' else unit}/{time}"
+
+
+def format_count(n: int, noun: str) -> str:
+    """`1 file`, `3,072 files`"""
+    return f"{n:,} {noun}{'' if n == 1 else 's'}"

@@ -19,7 +19,7 @@ from neuron_explainer.pipeline.events import (
 from neuron_explainer.pipeline.folder import RunFolder
 from neuron_explainer.pipeline.progress import Progress, ProgressFile, read_progress
 from neuron_explainer.pipeline.status import read_status
-from neuron_explainer.pipeline.wording import format_rate, format_seconds
+from neuron_explainer.pipeline.wording import format_count, format_rate, format_seconds
 from neuron_explainer.records.cost import PICOUSD, UnitCost
 from neuron_explainer.records.neuron import NeuronId
 from neuron_explainer.stores.results import Results
@@ -110,6 +110,7 @@ def test_a_run_that_has_not_begun_a_stage_is_starting(tmp_path: Path) -> None:
 def test_times_and_rates_are_in_units_of_their_size() -> None:
     shown = [format_seconds(s) for s in (40, 720, 3.5 * 3600, 2.5 * 86400)]
     assert shown == ["40 s", "12 min", "3.5 h", "2.5 days"]
+    assert [format_count(n, "file") for n in (0, 1, 3072)] == ["0 files", "1 file", "3,072 files"]
     assert format_rate(4548.2, "tokens") == "4,548 tokens/s"
     assert format_rate(0.2, "neurons") == "12 neurons/min"
     assert format_rate(1.2, "neurons") == "1 neuron/s"
