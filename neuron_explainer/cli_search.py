@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 _progress_console = Console(stderr=True, emoji=False)
 """So that --json prints JSON alone."""
+UNSAID = "not said"
+"""The kind of a score whose list does not say it."""
 
 
 def search(
@@ -56,7 +58,8 @@ def search(
         int | None, typer.Option("--layer", min=0, help="Of this layer alone.")
     ] = None,
     min_score: Annotated[
-        float | None, typer.Option("--min-score", help="Scored at least so high.")
+        float | None,
+        typer.Option("--min-score", help="Scored at least so high, whatever kind of score it is."),
     ] = None,
     source: Annotated[
         str | None,
@@ -126,11 +129,11 @@ def _search_words(
 def _search_semantically(
     library: Library, words: str, name: str | None, filters: Filters, limit: int, as_json: bool
 ) -> None:
+    from neuron_explainer.pipeline.archives import default_archive
     from neuron_explainer.pipeline.embedding_models import (
         DEFAULT_EMBEDDING_MODEL,
         load_embedding_model,
     )
-    from neuron_explainer.pipeline.run_lookup import default_archive
     from neuron_explainer.pipeline.semantic_search import search_semantically
 
     model = load_embedding_model(name or DEFAULT_EMBEDDING_MODEL)
@@ -172,13 +175,19 @@ def _print_hits(hits: Sequence[ListedExplanation], similarities: Sequence[float]
     if not hits:
         console.print("nothing found")
         return
-    names = ["neuron", "score", *(["similarity"] if similarities else []), "explanation", "list"]
+    kinds = sorted({hit.score.kind or UNSAID for hit in hits if hit.score is not None})
+    names = ["neuron", "score", *(["kind of score"] if len(kinds) > 1 else []),
+             *(["similarity"] if similarities else []), "explanation", "list"]  # fmt: skip
     table = Table(box=box.SIMPLE_HEAD)
     for name in names:
-        table.add_column(name, no_wrap=name not in ("explanation", "list"))
+        table.add_column(name, no_wrap=name in ("neuron", "score", "similarity"))
     for i, hit in enumerate(hits):
         score = "–" if hit.score is None else f"{hit.score.value:.2f}"
-        near = [f"{similarities[i]:.3f}"] if similarities else []
+        kind = "" if hit.score is None else hit.score.kind or UNSAID
+        more = [Text(kind)] if len(kinds) > 1 else []
+        more += [Text(f"{similarities[i]:.3f}")] if similarities else []
         text = Text(hit.text.strip())
-        table.add_row(str(hit.neuron_id), score, *near, text, Text(hit.source))
+        table.add_row(str(hit.neuron_id), score, *more, text, Text(hit.source))
     console.print(table)
+    if len(kinds) == 1 and kinds != [UNSAID]:
+        console.print(f"score: {kinds[0]}", markup=False)

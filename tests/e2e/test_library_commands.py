@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
 import sys
@@ -10,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
-from neuron_explainer import open_run
+from neuron_explainer import cli_search, open_run
 from neuron_explainer.cli import main
 from neuron_explainer.published.archive import Archive
 from neuron_explainer.published.locations import Kind
@@ -67,6 +69,27 @@ def test_what_was_imported_is_found_by_words_layer_and_score(lists: Path, ask: A
     ):
         code, answer = ask("search", *flags, "--run", "run")
         assert (code, units(answer)) == (0, found)
+
+
+def test_a_search_says_what_kind_its_scores_are_of(
+    lists: Path, ask: Ask, call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recorder = Console(record=True, width=120, file=io.StringIO())
+    monkeypatch.setattr(cli_search, "console", recorder)
+
+    def shown() -> str:
+        assert call("search", "rivers", "--run", "run").code == 0
+        return recorder.export_text()
+
+    row = {"layer": 0, "neuron": 1, "explanation": "rivers"}
+    write_lines(lists / "one.jsonl", row | {"score": 0.5, "score_kind": "fuzz"})
+    write_lines(lists / "other.jsonl", row | {"score": 1, "score_kind": "input_success"})
+    ask("import", "one.jsonl", "--run", "run")
+    assert "score: fuzz" in shown()
+    ask("import", "other.jsonl", "--run", "run")
+    both = shown()
+    assert "kind of score" in both
+    assert "input_success" in both
 
 
 def test_what_a_search_prints_can_be_imported(lists: Path, ask: Ask) -> None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import signal
 import sys
 import threading
 from collections.abc import Iterator, Mapping
@@ -127,6 +128,8 @@ class RuleServer:
             raw = response.raw[: len(response.raw) // 2] if response.is_cut else response.raw
             if not reader.at_eof() and not writer.is_closing():
                 writer.write(response.head() + raw)
+                # What has left this process may be read, whatever becomes of the connection.
+                is_sent = not response.is_cut and not writer.transport.get_write_buffer_size()
                 await writer.drain()
                 is_sent = not response.is_cut
         finally:
@@ -270,7 +273,7 @@ def rule_server(
 
 
 def main(arguments: list[str]) -> None:
-    """Prints its address as one line of JSON and serves until the process is ended."""
+    """Prints its address as one line of JSON and serves until SIGTERM, with a whole log."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--log", type=Path)
@@ -286,8 +289,9 @@ def main(arguments: list[str]) -> None:
     server = RuleServer(model, options, plan, RuleLog(flags.log), batches)
 
     async def serve() -> None:
-        started = threading.Event()
-        serving = asyncio.create_task(server.serve(flags.port, started, asyncio.Event()))
+        started, stop = threading.Event(), asyncio.Event()
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
+        serving = asyncio.create_task(server.serve(flags.port, started, stop))
         while not started.is_set() and not serving.done():
             await asyncio.sleep(0)
         sys.stdout.write(json.dumps({"base_url": server.base_url}) + "\n")
