@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+import neuron_explainer
+
 PACKAGE = Path(__file__).resolve().parents[1] / "neuron_explainer"
 COLLECTION = {"records", "stores", "subject", "collector"}
 ALLOWED: dict[str, set[str]] = {
@@ -82,3 +84,22 @@ def test_nothing_heavy_is_loaded_before_it_is_needed(module: str) -> None:
     code = f"import sys, {module}; print(*sorted({HEAVY} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == []
+
+
+def test_the_package_and_the_viewer_start_without_what_they_may_never_need() -> None:
+    for modules, unneeded in (
+        ("neuron_explainer", "numpy markupsafe"),
+        ("neuron_explainer.pipeline.view_sources, neuron_explainer.pipeline.view_hooks", "httpx2"),
+    ):
+        code = f"import sys, {modules}; print(*set('{unneeded}'.split()) & set(sys.modules))"
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+        assert (done.stdout.split(), done.stderr) == ([], "")
+
+
+def test_every_public_name_is_there_and_no_other() -> None:
+    assert neuron_explainer.__all__ == sorted(neuron_explainer.__all__)
+    for name in neuron_explainer.__all__:
+        assert getattr(neuron_explainer, name) is not None
+        assert name in dir(neuron_explainer)
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        neuron_explainer.nothing  # noqa: B018

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from neuron_explainer.errors import RecordFormatError, StoreError, UnitNotFound
+from neuron_explainer.pipeline.archives import default_archive, open_archive
 from neuron_explainer.pipeline.events import Listener, StageAdvanced, StageFinished, StageStarted
-from neuron_explainer.pipeline.run_lookup import default_archive, open_archive
 from neuron_explainer.published.archive import Archive
 from neuron_explainer.published.downloads import N_AT_ONCE, DownloadCounts, Fetcher, download
 from neuron_explainer.published.locations import (

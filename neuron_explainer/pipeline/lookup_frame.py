@@ -22,10 +22,10 @@ import pandas as pd
 
 from neuron_explainer.errors import UsageError
 from neuron_explainer.formats.neuron_lists import read_columns
+from neuron_explainer.pipeline.archives import open_archive
 from neuron_explainer.pipeline.bounded import map_bounded
 from neuron_explainer.pipeline.fetch import PublishedPlace
 from neuron_explainer.pipeline.lookup_columns import Group, More, Row, choose_groups, parse_more
-from neuron_explainer.pipeline.run_lookup import open_archive
 from neuron_explainer.published.downloads import Fetcher
 from neuron_explainer.published.locations import PUBLISHED_URL, check_unit, find_dataset
 from neuron_explainer.published.lookup import PublishedNeuron, look_up

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from neuron_explainer.errors import StoreError
-from neuron_explainer.pipeline.run_lookup import default_archive, open_archive
+from neuron_explainer.pipeline.archives import default_archive, open_archive
 from neuron_explainer.published.explanation_index import OnRead, open_index
 from neuron_explainer.published.locations import find_dataset
 from neuron_explainer.stores.library import Library

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from neuron_explainer.errors import StoreError, UsageError
+from neuron_explainer.pipeline.archives import default_archive, open_archive
 from neuron_explainer.pipeline.awaited_records import AwaitedRecords
 from neuron_explainer.pipeline.folder import RunFolder
 from neuron_explainer.pipeline.kept_patterns import open_kept_patterns
 from neuron_explainer.pipeline.records import has_records, open_records
-from neuron_explainer.pipeline.run_lookup import default_archive, open_archive
 from neuron_explainer.pipeline.shard_status import read_shards
 from neuron_explainer.pipeline.view_published import (
     PublishedClaims,
