@@ -33,7 +33,7 @@ AND that.score IS NOT NULL AND this.metric = that.metric
 LEFT_OUT = """
 SELECT CASE
     WHEN this.score IS NULL THEN 'not scored here'
-    WHEN that.id IS NULL THEN 'not there'
+    WHEN that.id IS NULL THEN 'not explained by the other'
     WHEN that.score IS NULL THEN 'not scored there'
     ELSE 'scored by another metric there'
 END, count(*)

@@ -44,6 +44,8 @@ TOKENS = (
 """Each is one token of the subject."""
 IN_BYTES = ("😀", "🧑\u200d🚀", "\U000e0041", "ﷺ")
 """Which the subject reads byte by byte: tokens that are no whole character."""
+INDENTS = ("        ", "\n\n\t\t")
+"""Tokens of nothing but white space, as code has them."""
 TEXT = f" words about {' '.join(token[:80] for token in TOKENS)} {' '.join(IN_BYTES)}"
 """Of an explanation."""
 
@@ -51,7 +53,7 @@ TEXT = f" words about {' '.join(token[:80] for token in TOKENS)} {' '.join(IN_BY
 def save_model(folder: Path, n_embd: int = 8) -> Path:
     """Two layers of 4 * n_embd units, seeded."""
     tokenizer = byte_tokenizer()
-    tokenizer.add_tokens([AddedToken(token, normalized=False) for token in TOKENS])
+    tokenizer.add_tokens([AddedToken(token, normalized=False) for token in TOKENS + INDENTS])
     torch.manual_seed(0)
     config = GPT2Config(
         vocab_size=len(tokenizer), n_positions=64, n_layer=2, n_embd=n_embd, n_head=2,
@@ -70,7 +72,7 @@ def write_corpus(path: Path, n_documents: int = 250) -> Path:
     """Documents of hostile tokens, among plain words and characters that are many tokens."""
     rng = random.Random(0)
     plain = [f"word{number}" for number in range(30)]
-    kinds = (plain, TOKENS, IN_BYTES)
+    kinds = (plain, TOKENS, IN_BYTES, INDENTS)
     write_lines(
         path,
         *(

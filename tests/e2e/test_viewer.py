@@ -16,9 +16,16 @@ from neuron_explainer.records.neuron import NeuronId
 from neuron_explainer.records.unit_result import UnitResult
 from neuron_explainer.stores.results import Results
 from neuron_explainer.viewer.own_explanations import FILE, read_own
-from tests.e2e.browser import PHONE, TIMEOUT_MS, OpenPage, assert_is_for_everyone
+from tests.e2e.browser import (
+    LOAD_TIMEOUT_MS,
+    PHONE,
+    TIMEOUT_MS,
+    OpenPage,
+    assert_is_for_everyone,
+)
 from tests.e2e.hostile import SCRIPT
 from tests.e2e.viewer_runs import ViewerRuns
+from tests.e2e.viewer_table import open_large_table, row_link
 
 if TYPE_CHECKING:
     from playwright.sync_api import Download, Page
@@ -126,6 +133,21 @@ def test_simulated_activations_beside_or_under_the_real_ones(
     expect(simulated).to_be_visible()
 
 
+def test_stretch_and_the_line_under_real_are_chosen_apart(
+    viewer: ViewerProcess, open_page: OpenPage, neuron_ids: list[NeuronId]
+) -> None:
+    page = open_page(viewer.address + unit_address(neuron_ids[0]))
+    boxes = {name: page.get_by_label(label) for name, label in (
+        ("stretch", "stretch simulated"), ("overlay", "as a line under real"),
+    )}  # fmt: skip
+    on = set[str]()
+    for name in ("stretch", "overlay", "stretch", "overlay"):
+        boxes[name].click()
+        on ^= {name}
+        assert {one for one, box in boxes.items() if box.is_checked()} == on
+        assert {*page.evaluate("[...document.body.classList]")} == on
+
+
 def test_parts_of_a_unit_come_when_they_are_opened(
     viewer: ViewerProcess, open_page: OpenPage, neuron_ids: list[NeuronId]
 ) -> None:
@@ -134,7 +156,7 @@ def test_parts_of_a_unit_come_when_they_are_opened(
     page.locator("summary", has_text="Tokens by mean activation").click()
     expect(page.locator("#tokens .filled li").first).to_be_visible()
     page.locator("summary", has_text="Promoted and suppressed").click()
-    expect(page.locator("#weights .filled")).to_contain_text("Promotes")
+    expect(page.locator("#weights .filled")).to_contain_text("Promotes", timeout=LOAD_TIMEOUT_MS)
     page.locator("summary", has_text="top windows").click()
     expect(page.locator(".window").nth(n_windows)).to_be_attached()
 
@@ -201,6 +223,32 @@ def test_the_table_is_sorted_and_what_is_seen_goes_into_a_file(
     assert rows[-1]["reason"]  # those without a score come last, and say why
 
 
+def test_tab_leads_from_row_to_row_as_the_table_follows(
+    viewer: ViewerProcess, open_page: OpenPage
+) -> None:
+    page = open_page(viewer.address, viewport={"width": 1280, "height": 500})
+    open_large_table(viewer, page, 10_000)
+    row_link(page, 2).focus()
+    n_drawn = page.locator("#rows tr[aria-rowindex]").count()
+    for place in range(3, n_drawn + 10):
+        expect(row_link(page, place)).to_be_attached()
+        page.keyboard.press("Tab")
+        expect(row_link(page, place)).to_be_focused()
+    assert page.locator("#rows tr[aria-rowindex]").count() < 2 * n_drawn
+
+
+def test_back_leads_to_the_row_that_one_left(viewer: ViewerProcess, open_page: OpenPage) -> None:
+    page = open_page(viewer.address)
+    open_large_table(viewer, page, 10_000)
+    rows = page.locator("#rows")
+    rows.evaluate("box => box.scrollTop = 170_000")  # px, half way
+    row_link(page, 5010).click()
+    page.wait_for_url("**/neurons/*")
+    page.go_back()
+    expect(row_link(page, 5010)).to_be_in_viewport()
+    assert rows.evaluate("box => box.scrollTop") == 170_000
+
+
 def read_csv(download: Download) -> list[dict[str, str]]:
     text = download.path().read_text(encoding="utf-8")
     return list(csv.DictReader(StringIO(text, newline="")))
@@ -240,6 +288,27 @@ def test_a_favourite_is_kept_with_the_run(
     assert viewer.read_json("/favourites.json")["units"] == []
 
 
+def test_lists_of_ones_own_are_named_and_changed_on_the_pages(
+    viewer: ViewerProcess, open_page: OpenPage, neuron_ids: list[NeuronId]
+) -> None:
+    neuron_id, name = neuron_ids[1], f'"><b>&{SCRIPT[:40]}'
+    page = open_page(viewer.address + unit_address(neuron_id))
+    page.get_by_text("Put it on a list of yours").click()
+    page.get_by_role("combobox", name="List").fill(name)
+    page.get_by_role("button", name="Put on").click()
+    page.get_by_text(f"On the lists {name}").click()
+    page.get_by_role("link", name=name).click()
+    expect(page.locator(".units tbody th")).to_have_text([str(neuron_id)])
+    page.get_by_role("textbox", name="Neuron").fill(str(neuron_ids[0]))
+    page.get_by_role("button", name="Put on").click()
+    expect(page.locator(".units tbody tr")).to_have_count(2)
+    assert_is_for_everyone(page)
+    for n_left in (1, 0):
+        page.get_by_role("button", name="take off").first.click()
+        expect(page.locator(".units tbody tr")).to_have_count(n_left)
+    assert viewer.read_json("/favourites.json")["lists"] == []
+
+
 def test_colours_are_those_that_one_chooses(viewer: ViewerProcess, open_page: OpenPage) -> None:
     background = "getComputedStyle(document.body).backgroundColor"
     page = open_page(viewer.address, dark=True)
@@ -259,15 +328,32 @@ def test_a_text_is_tried_and_leads_to_the_units_that_fire(
 ) -> None:
     page = open_page(f"{viewer.address}/try", viewport=PHONE)
     page.get_by_label("Text").fill(f"word1 {SCRIPT} 😀")
-    page.get_by_role("button", name="Read it").click()
+    page.get_by_role("button", name="Read it").click(timeout=LOAD_TIMEOUT_MS)
     ranked = page.get_by_role("region", name="Neurons that are named, in order")
     expect(ranked).to_be_visible()
     tokens = page.get_by_role("region", name="The most active neurons of each token")
     expect(tokens.locator("tbody tr").nth(6)).to_contain_text(SCRIPT)
     name = ranked.locator("th a").first.inner_text()
-    ranked.get_by_role("link", name="this one alone").first.click()
+    ranked.get_by_role("button", name="this one alone").first.click()
     expect(page.get_by_role("heading", level=2)).to_contain_text(name)
     expect(page.get_by_role("region", name="Activation on each token")).to_be_visible()
+
+
+def test_a_text_is_read_as_it_was_typed_whatever_its_length(
+    viewer: ViewerProcess, open_page: OpenPage
+) -> None:
+    page = open_page(f"{viewer.address}/try")
+    tokens = page.get_by_role("region", name="The most active neurons of each token")
+    typed = page.get_by_role("textbox", name="Text")
+    for text in ("word1\nword2", "word1\n" + "字" * 7800):
+        typed.fill(text)
+        page.get_by_role("button", name="Read it").click(timeout=LOAD_TIMEOUT_MS)
+        expect(typed).to_have_value(text)
+        expect(tokens).to_contain_text("↵")
+        expect(tokens).not_to_contain_text("␍")
+    page.locator("#try").evaluate("f => f.addEventListener('submit', e => e.preventDefault())")
+    page.get_by_role("button", name="Read it").click()
+    expect(page.get_by_role("status").filter(has_text="until the model is loaded")).to_be_visible()
 
 
 def test_ones_own_explanation_is_scored_once_its_cost_is_agreed_to(
@@ -291,8 +377,13 @@ def test_ones_own_explanation_is_scored_once_its_cost_is_agreed_to(
     expect(written).to_contain_text(author)
     (kept,) = read_own(viewer_runs.words / FILE, neuron_id)
     assert (kept.text, kept.author) == (text, author)
-    page.reload()
-    expect(written).to_contain_text(text)
+    windows = written.get_by_text("scored windows, real and simulated")
+    for _ in range(2):
+        windows.click()
+        expect(written.locator(".window .act.sim").first).to_be_visible()
+        page.reload()
+        expect(written).to_contain_text(text)
+    assert_is_for_everyone(page)
 
 
 def test_a_run_without_a_language_model_says_why_none_can_be_asked(

@@ -10,7 +10,13 @@ import pytest
 from jobs.viewer_process import ViewerProcess
 from neuron_explainer.records.neuron import NeuronId
 from neuron_explainer.stores.results import Results
-from tests.e2e.browser import PHONE, OpenPage, assert_is_for_everyone
+from tests.e2e.browser import (
+    LOAD_TIMEOUT_MS,
+    PHONE,
+    OpenPage,
+    assert_is_for_everyone,
+    axe_problems,
+)
 from tests.e2e.hostile import LONG_TOKEN, SCRIPT, TOKENS
 from tests.e2e.viewer_runs import ViewerRuns
 
@@ -80,6 +86,33 @@ def test_the_report_shows_what_is_hostile_as_text(
     assert_is_for_everyone(page)
 
 
+def test_the_report_stretches_what_is_simulated(
+    viewer_runs: ViewerRuns, open_page: OpenPage
+) -> None:
+    page = open_page((viewer_runs.hostile / "report.html").as_uri())
+    stretched = page.locator(".card:not(.mover) .stretched").first
+    page.get_by_label("stretch simulated").first.check()
+    assert stretched.is_visible()
+    page.get_by_label("stretch simulated").first.uncheck()
+    assert stretched.is_hidden()
+
+
+@pytest.mark.parametrize("dark", [False, True])
+def test_white_space_is_readable_on_every_step_of_the_colour(
+    viewer: ViewerProcess, places: dict[str, NeuronId | str], open_page: OpenPage, dark: bool
+) -> None:
+    page = open_page(viewer.address + PAGES["unit"].format_map(places), dark=dark)
+    page.evaluate(
+        """() => {
+          const act = document.querySelector("#where .act");
+          act.innerHTML = "<i><u>····</u> and</i> ".repeat(21);
+          [...act.children].forEach((token, i) => token.style.setProperty("--a", i / 20));
+        }"""
+    )
+    assert page.locator("#where .act").first.locator("i").count() == 21
+    assert axe_problems(page, contrast_alone=True) == []
+
+
 def test_a_token_of_10_kb_is_shown_within_its_window(
     viewer: ViewerProcess, places: dict[str, NeuronId | str], open_page: OpenPage
 ) -> None:
@@ -109,7 +142,8 @@ def open_all_parts(page: Page) -> None:
     for part in page.locator("details:not([open]) > summary").all():
         if part.is_visible():
             part.click()
-    page.locator("[aria-busy=true]").first.wait_for(state="detached")
+    busy = page.locator("[aria-busy=true]").first
+    busy.wait_for(state="detached", timeout=LOAD_TIMEOUT_MS)
 
 
 def foreign_elements(page: Page) -> list[str]:

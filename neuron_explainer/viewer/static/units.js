@@ -127,10 +127,12 @@
 
   function setUpPlace() {
     let timer;
+    const keep = () => history.replaceState({ ...history.state, rowsTop: box.scrollTop }, "");
     box.addEventListener("scroll", () => {
       clearTimeout(timer);
-      timer = setTimeout(() => history.replaceState({ ...history.state, rowsTop: box.scrollTop }, ""), 100);
+      timer = setTimeout(keep, 100); // Browsers take only so many a minute.
     }, { passive: true });
+    box.addEventListener("click", keep);
     below.style.height = `${total * ROW}px`; // so that there is room to scroll
     box.scrollTop = history.state?.rowsTop ?? 0;
   }
