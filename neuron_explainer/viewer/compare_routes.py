@@ -57,12 +57,12 @@ def make_router(state: State) -> APIRouter:
 
     def page(request: Request, key: str | None = None) -> Response:
         served, query = state.find(key), request.query_params
-        choices = _choices(state, served)
-        chosen = _chosen(state, choices, query.get("a"), query.get("b"))
+        choices = read_choices(state, served)
+        chosen = choose_sides(state, choices, query.get("a"), query.get("b"))
         found, sides, warning = None, None, None
         if chosen is not None:
-            found, sides = _compare(state, compares, *chosen)
-            warning = _unlike(state, *sides)
+            found, sides = compare_sides(state, compares, *chosen)
+            warning = warn_of(state, *sides)
         return state.show(
             served, "compare.html.j2", "compare", choices=choices, chosen=chosen, view=found,
             sides=sides, warning=warning, nothing=NOTHING, links_of=state.links,
@@ -70,11 +70,13 @@ def make_router(state: State) -> APIRouter:
 
     def as_json(request: Request, key: str | None = None) -> Response:
         query = request.query_params
-        chosen = _chosen(state, _choices(state, state.find(key)), query.get("a"), query.get("b"))
+        chosen = choose_sides(
+            state, read_choices(state, state.find(key)), query.get("a"), query.get("b")
+        )
         if chosen is None:
             raise HTTPException(404, NOTHING)
-        found, (side, beside) = _compare(state, compares, *chosen)
-        warning = _unlike(state, side, beside)
+        found, (side, beside) = compare_sides(state, compares, *chosen)
+        warning = warn_of(state, side, beside)
         return JSONResponse({**compared_json(found, side, beside), "warning": warning})
 
     for prefix in prefixes():
@@ -112,7 +114,7 @@ def _moved_json(moved: MovedUnit) -> dict[str, Any]:
     }
 
 
-def _choices(state: State, served: Served) -> list[Choice]:
+def read_choices(state: State, served: Served) -> list[Choice]:
     """Every method of every source; those of the source that is looked at come first."""
     keys = sorted(state.sources, key=lambda key: key != served.source.key)
     choices = []
@@ -124,7 +126,7 @@ def _choices(state: State, served: Served) -> list[Choice]:
     return choices
 
 
-def _chosen(
+def choose_sides(
     state: State, choices: list[Choice], a: str | None, b: str | None
 ) -> tuple[str, str] | None:
     """What is asked for, or the current method beside another source's or its own baseline.
@@ -152,7 +154,8 @@ def _key(value: str) -> str:
     return value.partition(":")[0]
 
 
-def _unlike(state: State, side: Side, beside: Side) -> str | None:
+def warn_of(state: State, side: Side, beside: Side) -> str | None:
+    """Why the two are not of the same neurons; None: nothing speaks against it."""
     return _unlike_sources(state, side.key, beside.key)
 
 
@@ -161,7 +164,7 @@ def _unlike_sources(state: State, key: str, other: str) -> str | None:
     return unlike(one, another)
 
 
-def _compare(
+def compare_sides(
     state: State, compares: Compares, first: str, second: str
 ) -> tuple[Compared, tuple[Side, Side]]:
     (key, method), (other_key, other_method) = (

@@ -8,7 +8,7 @@ from pathlib import PurePosixPath
 
 from neuron_explainer.records.neuron import NeuronId
 
-HOME, SEARCH = "index.html", "search.html"
+HOME, SEARCH, COMPARE = "index.html", "search.html", "compare.html"
 ABSENT = "absent:"
 """Address of what a site of files does not have; `without_absent` takes it out again."""
 _ABSENT_LINK = re.compile(f' href="{ABSENT}"')
@@ -35,14 +35,17 @@ class FileLinks:
         page_of_layer: Mapping[int, int],
         method: str,
         to_root: str = "",
+        folder: str = "",
     ) -> None:
         """here: path of the file below its source's folder. page_of_layer: of the table by neuron,
-        where a layer begins. to_root: from the source's folder to the site's."""
+        where a layer begins. to_root: from the source's folder to the site's. folder: from the
+        source's folder to that of the source that is linked to, if it is another one."""
         self._up = "../" * (len(PurePosixPath(here).parts) - 1)
         self._units = units
         self._page_of_layer = page_of_layer
         self._method = method
         self._to_root = to_root
+        self._folder = folder
 
     def static(self, name: str) -> str:
         return f"{self._up}{self._to_root}static/{name}"
@@ -52,12 +55,12 @@ class FileLinks:
         if given.pop("method", self._method) != self._method:
             return ABSENT
         found = self._file(name, given)
-        return ABSENT if found is None else self._up + found
+        return ABSENT if found is None else self._up + self._folder + found
 
     def unit(self, neuron_id: NeuronId, part: str = "") -> str:
         if part or neuron_id not in self._units:
             return ABSENT
-        return self._up + unit_file(neuron_id)
+        return self._up + self._folder + unit_file(neuron_id)
 
     def file(self, name: str) -> str:
         """One that is known to be there."""

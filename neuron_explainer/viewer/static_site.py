@@ -4,6 +4,7 @@ is left out, every link leads to a file that is there, and the folder appears wh
     index.html                        home
     table/by-neuron-1.html            all units in order, a page after the other; by score, too
     layers/3/neurons/17.html          a unit with all its windows on one page
+    compare.html                      the first source beside another one, or beside its baseline
     search.html, units.json           words looked for by a script, where the units are not too many
     static/                           style sheets and scripts
     b/                                the same for a second source
@@ -13,7 +14,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -22,14 +23,23 @@ from neuron_explainer.errors import StoreError, UsageError
 from neuron_explainer.records.neuron import NeuronId
 from neuron_explainer.records.score import GOOD_SCORE
 from neuron_explainer.stores.atomic import replacing_folder
+from neuron_explainer.viewer.compare_routes import (
+    Compares,
+    choose_sides,
+    compare_sides,
+    read_choices,
+    warn_of,
+)
 from neuron_explainer.viewer.display import printable
 from neuron_explainer.viewer.environment import render_page
+from neuron_explainer.viewer.guard import policy
 from neuron_explainer.viewer.home_routes import read_home
 from neuron_explainer.viewer.pages import Entry, Site
 from neuron_explainer.viewer.selection import Selection
 from neuron_explainer.viewer.served import Served
 from neuron_explainer.viewer.state import State
 from neuron_explainer.viewer.static_links import (
+    COMPARE,
     HOME,
     ORDERS,
     SEARCH,
@@ -41,6 +51,7 @@ from neuron_explainer.viewer.static_links import (
 from neuron_explainer.viewer.unit_routes import unit_context
 from neuron_explainer.viewer.unit_rows import Method, UnitRow, UnitRows
 
+HEAD = '<meta charset="utf-8">'
 STATIC = Path(__file__).parent / "static"
 FILES = ("report.css", "view.css", "dark.css", "page.js", "view.js", "find.js")
 MARK = "neuron-explainer-site.json"
@@ -106,20 +117,24 @@ def export_site(
         (root / "static").mkdir()
         for name in FILES:
             shutil.copyfile(STATIC / name, root / "static" / name)
-        counts = {}
+        chosen = {}
         for key in state.sources:
             is_first = key == state.first.key
             of_source = root if is_first else root / key
             of_source.mkdir(exist_ok=True)
             with state.rows(key, None if selection is None else selection.method) as found:
-                exported = _choose(
+                chosen[key] = _choose(
                     state.find(key), *found, selection or Selection(), sizes or Sizes(), of_source,
                     "" if is_first else "../",
                 )  # fmt: skip
-                rows = found[0]
+        sides = _choose_sides(state, chosen[state.first.key])
+        for key, exported in chosen.items():
+            with state.rows(key) as (rows, _):
                 assert rows is not None
-                _write_source(state, exported, rows, on_page)
-            counts[key] = len(exported.by_unit)
+                _write_source(_Writer(state, exported, sides is not None), rows, on_page)
+        if sides is not None:
+            _write_comparison(state, chosen, sides)
+        counts = {key: len(exported.by_unit) for key, exported in chosen.items()}
         (root / MARK).write_text(json.dumps({"units": counts}) + "\n", encoding="utf-8")
     return counts
 
@@ -155,8 +170,32 @@ def _choose(
     return Exported(served, method, sorted(best), best, n_all, sizes, folder, to_root)
 
 
-def _write_source(state: State, exported: Exported, rows: UnitRows, on_page: OnPage) -> None:
-    writer = _Writer(state, exported)
+def _choose_sides(state: State, first: Exported) -> tuple[str, str] | None:
+    """The first source's method and what it is compared with; None: there is nothing."""
+    choices = read_choices(state, first.served)
+    own = f"{first.served.source.key}:{first.method.fingerprint}"
+    return choose_sides(state, choices, own, None)
+
+
+def _write_comparison(state: State, chosen: Mapping[str, Exported], sides: tuple[str, str]) -> None:
+    found, (side, beside) = compare_sides(state, Compares(), *sides)
+
+    def links_of(key: str) -> FileLinks:
+        to = chosen[key]
+        folder = "" if key == state.first.key else f"{key}/"
+        return FileLinks(
+            COMPARE, frozenset(to.by_unit), to.page_of_layer, to.method.fingerprint, folder=folder
+        )
+
+    writer = _Writer(state, chosen[state.first.key], has_comparison=True)
+    writer.write(
+        COMPARE, "compare.html.j2", "compare", chosen=sides, choices=(), view=found,
+        sides=(side, beside), warning=warn_of(state, side, beside), nothing="", links_of=links_of,
+    )  # fmt: skip
+
+
+def _write_source(writer: _Writer, rows: UnitRows, on_page: OnPage) -> None:
+    state, exported = writer.state, writer.exported
     home = read_home(state, exported.served, exported.method.fingerprint)
     writer.write(HOME, "home.html.j2", "", home=home, good_score=GOOD_SCORE)
     writer.write_table(rows, "unit", exported.by_unit)
@@ -170,24 +209,26 @@ def _write_source(state: State, exported: Exported, rows: UnitRows, on_page: OnP
 class _Writer:
     """Files of one source."""
 
-    def __init__(self, state: State, exported: Exported) -> None:
-        self._state = state
-        self._exported = exported
+    def __init__(self, state: State, exported: Exported, has_comparison: bool) -> None:
+        self.state = state
+        self.exported = exported
+        self._has_comparison = has_comparison
         self._units = frozenset(exported.by_unit)
         self._page_of_layer = exported.page_of_layer
 
     def write(self, file: str, template: str, here: str, **context: object) -> None:
         """here: the page's name in the navigation."""
         links = self._links(file)
-        served = replace(self._exported.served, links=links)
+        served = replace(self.exported.served, links=links)
         site = self._site(links, here)
-        html = render_page(template, site=site, served=served, **context).html
-        path = self._exported.folder / file
+        page = render_page(template, site=site, served=served, **context)
+        html = page.html.replace(HEAD, HEAD + _policy_element(page.style_hash), 1)
+        path = self.exported.folder / file
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(without_absent(html), encoding="utf-8")
 
     def write_table(self, rows: UnitRows, sort: str, neuron_ids: Sequence[NeuronId]) -> None:
-        n_rows = self._exported.sizes.rows_a_page
+        n_rows = self.exported.sizes.rows_a_page
         n_pages = -(-len(neuron_ids) // n_rows)
         for number in range(1, n_pages + 1):
             start = (number - 1) * n_rows
@@ -206,12 +247,12 @@ class _Writer:
 
     def write_search(self, rows: UnitRows) -> None:
         """With a file of all units, where a browser can look through it."""
-        units, sizes = self._exported.by_score, self._exported.sizes
+        units, sizes = self.exported.by_score, self.exported.sizes
         is_searched = len(units) <= sizes.most_searched
         self.write(SEARCH, "static_search.html.j2", "search", n=len(units), has_index=is_searched)
         if not is_searched:
             return
-        with (self._exported.folder / "units.json").open("w", encoding="utf-8") as file:
+        with (self.exported.folder / "units.json").open("w", encoding="utf-8") as file:
             for place in range(0, len(units), sizes.rows_a_page):
                 for row in self._rows_of(rows, units[place : place + sizes.rows_a_page]):
                     file.write("[" if row.neuron_id == units[0] else ",\n")
@@ -220,7 +261,7 @@ class _Writer:
 
     def write_unit(self, place: int) -> None:
         """place: among those that are exported, in order."""
-        served, units = self._exported.served, self._exported.by_unit
+        served, units = self.exported.served, self.exported.by_unit
         neuron_id = units[place]
         self.write(
             unit_file(neuron_id), "unit.html.j2", "unit",
@@ -231,8 +272,8 @@ class _Writer:
 
     def _links(self, file: str) -> FileLinks:
         return FileLinks(
-            file, self._units, self._page_of_layer, self._exported.method.fingerprint,
-            self._exported.to_root,
+            file, self._units, self._page_of_layer, self.exported.method.fingerprint,
+            self.exported.to_root,
         )  # fmt: skip
 
     def _site(self, links: FileLinks, here: str) -> Site:
@@ -240,30 +281,39 @@ class _Writer:
             Entry(name, links.page(page), page == here)
             for name, page in (("Home", ""), ("Table", "table"), ("Search", "search"))
         ]
-        key, first = self._exported.served.source.key, self._state.first.key
-        folders = {key: "" if key == first else f"{key}/" for key in self._state.sources}
+        if self._has_comparison:
+            address = links.file(f"{self.exported.to_root}{COMPARE}")
+            nav.append(Entry("Compare", address, here == "compare"))
+        key, first = self.exported.served.source.key, self.state.first.key
+        folders = {key: "" if key == first else f"{key}/" for key in self.state.sources}
         sources = [
             Entry(
-                self._state.sources[other].title,
-                links.file(f"{self._exported.to_root}{folder}{HOME}"),
+                self.state.sources[other].title,
+                links.file(f"{self.exported.to_root}{folder}{HOME}"),
                 other == key,
             )
             for other, folder in folders.items()
         ]
-        title = self._exported.served.source.title
+        title = self.exported.served.source.title
         return Site(title, links, nav, sources, self._notice(), is_served=False)
 
     def _notice(self) -> str | None:
-        n, n_all = len(self._exported.by_unit), self._exported.n_all
+        n, n_all = len(self.exported.by_unit), self.exported.n_all
         if n == n_all:
             return None
         return f"This copy has pages of {n:,} of {n_all:,} neurons; the numbers are of all of them."
 
     def _rows_of(self, rows: UnitRows, neuron_ids: Sequence[NeuronId]) -> list[UnitRow]:
         """In the order of the ids."""
-        found = rows.of_units(self._exported.method, neuron_ids)
+        found = rows.of_units(self.exported.method, neuron_ids)
         by_id = {row.neuron_id: row for row in found}
         return [by_id[neuron_id] for neuron_id in neuron_ids]
+
+
+def _policy_element(style_hash: str | None) -> str:
+    """What a server says in a header; of frames an element may say nothing."""
+    said = policy(style_hash).replace("; frame-ancestors 'none'", "")
+    return f'\n<meta http-equiv="Content-Security-Policy" content="{said}">'
 
 
 def _near(number: int, n_pages: int) -> Iterator[int]:

@@ -104,6 +104,15 @@ def test_nothing_needs_a_server(site: Path) -> None:
             assert "data-address" not in attributes, path
 
 
+def test_the_policy_of_the_server_holds_without_one(site: Path) -> None:
+    for path, page in pages(site):
+        (policy,) = [m["content"] for m in page.all("meta") if m.get("http-equiv")]
+        assert policy is not None and "default-src 'none'" in policy
+        assert "unsafe" not in policy and "frame-ancestors" not in policy
+        has_style = "<style>" in path.read_text("utf-8")
+        assert ("'sha256-" in policy) == has_style
+
+
 def test_texts_show_as_text(site: Path) -> None:
     for path, page in pages(site):
         assert all("src" in attributes for attributes in page.all("script")), path
@@ -158,7 +167,10 @@ def test_two_runs_are_beside_each_other(run: RunFolder, tmp_path: Path) -> None:
     links = {a.get("href") for a in Page((folder / "index.html").read_text("utf-8")).all("a")}
     assert "b/index.html" in links
     back = {a.get("href") for a in Page((folder / "b/index.html").read_text("utf-8")).all("a")}
-    assert "../index.html" in back
+    assert "../index.html" in back and "../compare.html" in back
+    compared = Page((folder / "compare.html").read_text("utf-8"))
+    assert compared.all("circle") and not compared.all("form")
+    assert "neurons scored by both" in compared.text
 
 
 def test_too_many_units_to_search_are_told_of(run: RunFolder, tmp_path: Path) -> None:
