@@ -177,7 +177,7 @@ def test_a_damaged_file_is_refused_and_the_others_are_taken(
     assert [one.added.n_added for one in imported] == [0, 0, 0, 1]
     reasons = [one.refused or "" for one in imported]
     assert "damaged.csv: line 3: 'x' is not the number of a unit" in reasons[0]
-    assert "absent.csv: cannot be read" in reasons[1]
+    assert "absent.csv: there is no such file or folder" in reasons[1]
     assert "empty: no run, no bundle, no folder of delphi" in reasons[2]
     assert reasons[3] == ""
     assert list(library.all()) == [PLAIN]
