@@ -245,7 +245,8 @@ class NeuronStore:
             raise UnitNotFound(f"no neuron {neuron_id}: a layer has neurons 0..{n_a_layer - 1}")
         if self.units.chosen is not None:
             raise UnitNotFound(
-                f"neuron {neuron_id} was not collected; the collection holds {self.units.sentence()}"
+                f"neuron {neuron_id} was not collected; the collection holds "
+                f"{self.units.sentence()}"
             )
         raise UnitNotFound(
             f"layer {neuron_id.layer_index} was not collected; the collection has layers "

@@ -144,7 +144,7 @@ def test_every_unit_is_listed_once_layer_by_layer(collected: Path) -> None:
 def test_a_layer_that_was_not_collected_is_named_with_those_that_were(collected: Path) -> None:
     store = NeuronStore(collected)
     for read in (store.read_neuron, store.read_token_lookup):
-        with pytest.raises(UnitNotFound, match="layer 2 was not collected; .* has layers 0, 1 "):
+        with pytest.raises(UnitNotFound, match=r"layer 2 was not collected; .* has layers 0, 1 "):
             read(NeuronId(2, 0))
 
 
