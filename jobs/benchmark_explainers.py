@@ -62,7 +62,7 @@ PARTS = {
     WHOLE: "searched patterns, context means of the fit text, and the table",
     "no generalisation": "the same, but each token of a pattern stands for itself alone",
     "no pruning": "the same, but of patterns of 12 tokens, as far as there are so many",
-    "no searched patterns": "context means and the table",
+    "no search": "context means and the table",
     "no context means": "searched patterns and the table",
     "no back-off": "searched patterns; where none fits, one number for every token",
 }
@@ -148,7 +148,7 @@ def _make_rules(
     """The rules of PARTS by neuron, and of the table; what the whole search took, by layer."""
     find_patterns(spec, store, folder, chosen, ignore)
     rules: defaultdict[str, dict[NeuronId, Rule]] = defaultdict(dict)
-    plan = pattern_plan(spec, store)
+    plan = pattern_plan(spec, store, folder)
     with open_patterns(spec, store, folder) as readers:
         assert readers is not None
         searcher = PatternSearcher(store, load_collected(spec, folder), readers.contexts, spec.seed)
@@ -162,7 +162,7 @@ def _make_rules(
             rules[WHOLE][i] = PatternTrie(table, whole[i].patterns, contexts)
             rules["no generalisation"][i] = PatternTrie(table, exact[i].patterns, contexts)
             rules["no pruning"][i] = PatternTrie(table, long[i].patterns, contexts)
-            rules["no searched patterns"][i] = PatternTrie(table, (), contexts)
+            rules["no search"][i] = PatternTrie(table, (), contexts)
             rules["no context means"][i] = PatternTrie(table, whole[i].patterns)
             rules["no back-off"][i] = PatternTrie(nothing, whole[i].patterns)
     return dict(rules), measured
@@ -222,18 +222,17 @@ def _compare(
 
 def _table(text: str, headline: str, scores: Scores) -> Table:
     """A row a rule and layer."""
-    table = Table(title=f"{text}: {headline}", box=box.SIMPLE_HEAD)
-    for name in ("rule", "layer", "table", "mean", "beside the table", "beside the whole"):
+    table = Table(title=f"{text}: {headline}", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for name in ("rule", "layer", "mean", "beside the table", "beside the whole"):
         table.add_column(name, no_wrap=True)
-    for rule in PARTS:
+    for rule in (LOOKUP, *PARTS):
         beside_whole = _compare(scores, rule, headline, WHOLE)
         for row, (layer, found) in enumerate(_compare(scores, rule, headline).items()):
             table.add_row(
                 "" if row else rule,
                 layer,
-                f"{found.baseline_mean:.3f}",
                 f"{found.mean:.3f}",
-                found.difference_text(),
+                "" if rule == LOOKUP else found.difference_text(),
                 "" if rule == WHOLE else beside_whole[layer].difference_text(),
             )
     return table

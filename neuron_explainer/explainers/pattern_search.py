@@ -58,8 +58,10 @@ N_REPLACEMENTS = 2
 """Other tokens that are put in a token's place to see whether it matters."""
 N_EXPECTED = 8
 """Of the subject's own predictions, so many are tried in a place."""
-MOST_TRIED = 18
-"""Candidates for a place."""
+MOST_TRIED = 12
+"""Candidates for the current token."""
+MOST_TRIED_BEFORE = 6
+"""For a token before it."""
 MOST_WIDENED = 3
 """Places of a pattern that are generalised, from the current token backwards."""
 
@@ -275,7 +277,8 @@ class UnitSearch:
             (answer,) = yield [before]
             expected = answer.expected
         candidates = dict.fromkeys([*self.vocabulary.neighbours(text[place]), *expected])
-        others = [c for c in candidates if c != text[place]][:MOST_TRIED]
+        most = MOST_TRIED if place == len(text) - 1 else MOST_TRIED_BEFORE
+        others = [c for c in candidates if c != text[place]][:most]
         questions = [Question((*filler, *text[:place], c, *text[place + 1 :])) for c in others]
         if not others or not self._budget.take(questions):
             return own

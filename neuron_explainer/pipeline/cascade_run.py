@@ -213,10 +213,10 @@ def _open_stages(
         most: int | None = 0
         if name.kind.asks:
             asked = method_choices(spec, collection, models, simulation)
-            of_all.append(asked | choices_of_patterns(spec, job.records))
+            of_all.append(asked | choices_of_patterns(spec, job.records, folder))
             most = _estimate(name, job, simulation, listen)
         elif name.explainer == PATTERNS:
-            of_all.append(embedded_choices(spec, job.records))
+            of_all.append(embedded_choices(spec, job.records, folder))
         else:
             of_all.append(lookup_choices(spec, collection))
         explainer, scorer = name.kind.open(spec, parts)

@@ -34,6 +34,14 @@ def open_pattern_store(
     return PatternStore(path, fingerprint(choices), contexts, read_only=read_only)
 
 
+def kept_budget(folder: RunFolder, collection: str) -> int | None:
+    """Tokens of forward passes a unit, as they were for the first patterns of a collection."""
+    if not folder.patterns.exists():
+        return None
+    with PatternStore(folder.patterns, "", "", read_only=True) as kept:
+        return kept.kept_budget(collection)
+
+
 @contextmanager
 def open_kept_patterns(
     folder: RunFolder, choices: Mapping[str, Any]

@@ -85,7 +85,7 @@ def open_embedded(
     with open_patterns(spec, store, folder) as patterns:
         assert patterns is not None
         explainer = PatternExplainer(store.read_token_lookup, patterns.found, patterns.contexts)
-        choices = embedded_choices(spec, store)
+        choices = embedded_choices(spec, store, folder)
         yield Method(
             explainer=explainer,
             scorer=make_scorer(spec, PatternSimulator()),
@@ -119,7 +119,7 @@ def open_method(
         )
         simulator = make_simulator(spec, models, simulation, store.manifest.n_ctx)
         choices = method_choices(spec, store.manifest.fingerprint, models, simulation)
-        choices |= choices_of_patterns(spec, store)
+        choices |= choices_of_patterns(spec, store, folder)
         method = Method(
             explainer=explainer,
             scorer=make_scorer(spec, simulator),
@@ -176,21 +176,21 @@ def estimate_method(
     )
 
 
-def embedded_choices(spec: RunSpec, store: RecordSource) -> dict[str, Any]:
+def embedded_choices(spec: RunSpec, store: RecordSource, folder: RunFolder) -> dict[str, Any]:
     """What can change the results of patterns."""
     return {
         "collection": store.manifest.fingerprint,
         **spec.choices(EXPLAIN),
         "simulator": spec.explainer,
-        **choices_of_patterns(spec, store),
+        **choices_of_patterns(spec, store, folder),
     }
 
 
-def choices_of_patterns(spec: RunSpec, store: RecordSource) -> dict[str, Any]:
+def choices_of_patterns(spec: RunSpec, store: RecordSource, folder: RunFolder) -> dict[str, Any]:
     """What patterns add to a method's choices, where it needs them."""
     if not spec.needs_patterns:
         return {}
-    return {CHOICES: pattern_choices(spec, require_store(store))}
+    return {CHOICES: pattern_choices(spec, require_store(store), folder)}
 
 
 def _read_some(store: RecordSource, neuron_ids: Sequence[NeuronId]) -> Iterator[NeuronRecord]:

@@ -33,7 +33,7 @@ from neuron_explainer.pipeline.events import (
     StageStarted,
 )
 from neuron_explainer.pipeline.folder import RunFolder
-from neuron_explainer.pipeline.kept_patterns import open_pattern_store
+from neuron_explainer.pipeline.kept_patterns import kept_budget, open_pattern_store
 from neuron_explainer.pipeline.methods import PatternReaders
 from neuron_explainer.pipeline.process_memory import memory_budget_bytes, used_memory_bytes
 from neuron_explainer.pipeline.records import read_subject_choices
@@ -51,7 +51,7 @@ from neuron_explainer.subject.source import SubjectSource
 UNITS_A_GROUP = 128
 TOKENS_A_COLLECTED_ONE = 4
 """Of forward passes for patterns in all, for one token of the collection."""
-MOST_TOKENS = 2000
+MOST_TOKENS = 1500
 """A unit, when `--pattern-tokens` is not given."""
 MUCH_CUT = 0.25
 """Of the units; from there on it is said how more is had."""
@@ -77,15 +77,20 @@ def require_store(records: RecordSource) -> NeuronStore:
     return records
 
 
-def pattern_plan(spec: RunSpec, store: NeuronStore) -> PatternPlan:
-    """When no budget is named, with one that suits the collection, or some of its units alone."""
-    return PatternPlan(
-        budget_tokens=pattern_budget(spec, store.manifest.n_tokens, len(store.units))
-    )
+def pattern_plan(spec: RunSpec, store: NeuronStore, folder: RunFolder) -> PatternPlan:
+    """When no budget is named, with the one that the folder's first patterns had, so that more
+    units later are searched alike."""
+    budget = None
+    if spec.pattern_tokens is None:
+        budget = kept_budget(folder, store.manifest.fingerprint)
+    if budget is None:
+        budget = pattern_budget(spec, store.manifest.n_tokens, len(store.units))
+    return PatternPlan(budget_tokens=budget)
 
 
 def pattern_budget(spec: RunSpec, n_tokens: int, n_units: int) -> int:
-    """Tokens of forward passes for a unit, at most; of a collection of so many of both."""
+    """Tokens of forward passes for a unit, at most; of a collection of so many of both, or of some
+    of its units alone."""
     if spec.pattern_tokens is not None:
         return spec.pattern_tokens
     if spec.neurons_wanted is not None:
@@ -93,12 +98,12 @@ def pattern_budget(spec: RunSpec, n_tokens: int, n_units: int) -> int:
     return min(MOST_TOKENS, TOKENS_A_COLLECTED_ONE * n_tokens // max(1, n_units))
 
 
-def pattern_choices(spec: RunSpec, store: NeuronStore) -> dict[str, Any]:
+def pattern_choices(spec: RunSpec, store: NeuronStore, folder: RunFolder) -> dict[str, Any]:
     """What can change the patterns of a unit."""
     return {
         "collection": store.manifest.fingerprint,
         "n_contexts": spec.n_contexts,
-        "plan": asdict(pattern_plan(spec, store)),
+        "plan": asdict(pattern_plan(spec, store, folder)),
         "seed": spec.seed,
     }
 
@@ -112,7 +117,7 @@ def open_patterns(
         yield None
         return
     store = require_store(records)
-    choices = pattern_choices(spec, store)
+    choices = pattern_choices(spec, store, folder)
     with open_pattern_store(folder.patterns, choices, read_only=True) as kept:
         yield PatternReaders(
             kept.read_patterns,
@@ -129,7 +134,7 @@ def lack_patterns(
     store = require_store(records)
     if not folder.patterns.exists():
         return True
-    choices = pattern_choices(spec, store)
+    choices = pattern_choices(spec, store, folder)
     with open_pattern_store(folder.patterns, choices, read_only=True) as kept:
         return not kept.units_with_patterns().issuperset(neuron_ids)
 
@@ -145,8 +150,10 @@ def find_patterns(
     if not lack_patterns(spec, records, folder, neuron_ids):
         return
     store = require_store(records)
-    plan = pattern_plan(spec, store)
-    with open_pattern_store(folder.patterns, pattern_choices(spec, store)) as kept:
+    plan = pattern_plan(spec, store, folder)
+    with open_pattern_store(folder.patterns, pattern_choices(spec, store, folder)) as kept:
+        if spec.pattern_tokens is None:
+            kept.keep_budget(store.manifest.fingerprint, plan.budget_tokens)
         wanted = sorted(neuron_ids)
         known, done = kept.units_with_contexts(), kept.units_with_patterns()
         subject = load_collected(spec, folder)

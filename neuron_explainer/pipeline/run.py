@@ -133,7 +133,7 @@ def estimate_run(spec: RunSpec, folder: RunFolder) -> Estimate:
     neuron_ids = choose_neurons(spec.neurons_wanted, records.neuron_ids(), seed)
     passes = {}
     if spec.needs_patterns:
-        plan = pattern_plan(spec, require_store(records))
+        plan = pattern_plan(spec, require_store(records), folder)
         passes["patterns"] = plan.budget_tokens * len(neuron_ids)
     return replace(estimate_method(spec, records, neuron_ids), passes=passes)
 

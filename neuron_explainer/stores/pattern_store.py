@@ -3,6 +3,7 @@
     contexts        the contexts whose means are kept, once: (row, 3) token ids
     unit_contexts   one row a unit: its context means
     unit_patterns   one row a unit: its patterns
+    budgets         one row a collection: the budget of its first search, where none was named
 
 Rows name the fingerprint of the choices that made them: context means serve every budget of a
 search. One unit is read without the rest.
@@ -41,6 +42,7 @@ SCHEMA = (
         "PRIMARY KEY (fingerprint, layer_index, neuron_index)) WITHOUT ROWID"
         for table in ("unit_contexts", "unit_patterns")
     ),
+    "CREATE TABLE IF NOT EXISTS budgets (collection TEXT PRIMARY KEY, n_tokens INTEGER NOT NULL)",
 )
 OF_UNIT = "fingerprint = ? AND layer_index = ? AND neuron_index = ?"
 
@@ -68,6 +70,15 @@ class PatternStore(Closing):
 
     def close(self) -> None:
         self._file.close()
+
+    def keep_budget(self, collection: str, n_tokens: int) -> None:
+        """The first one stays. n_tokens: of forward passes a unit."""
+        values = (collection, n_tokens)
+        self._file.execute("INSERT INTO budgets VALUES (?, ?) ON CONFLICT DO NOTHING", values)
+
+    def kept_budget(self, collection: str) -> int | None:
+        rows = self._select("SELECT n_tokens FROM budgets WHERE collection = ?", collection)
+        return rows[0][0] if rows else None
 
     def write_contexts(self, tokens: NDArray[np.int32]) -> None:
         """tokens: (row, 3) ids in the text's order, negative where a row does not say."""

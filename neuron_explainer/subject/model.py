@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from transformers import PretrainedConfig, PreTrainedModel
-from transformers.activations import ACT2FN
+from transformers.activations import ACT2FN, NewGELUActivation
 
 from neuron_explainer.errors import SubjectError, UsageError
 from neuron_explainer.subject.hub import require_here
@@ -144,6 +144,7 @@ def load_subject(
         plain_tokenizer = load_tokenizer(location, only_here=only_here)
         tokenizer = SubjectTokenizer(plain_tokenizer, chat_template=chat_template)
     model = load_weights(location, config, placement, most_bytes=most_bytes, only_here=only_here)
+    _fuse_gelu(model)
     return make_subject(name, model, tokenizer, site_module)
 
 
@@ -170,6 +171,17 @@ def make_subject(
 def _locate(name: str) -> str:
     """A hub id or a folder."""
     return str(BUNDLED_FOLDER) if name == BUNDLED else name
+
+
+def _fuse_gelu(model: PreTrainedModel) -> None:
+    """GPT-2's GELU in one kernel in place of eight: the same function, in a fraction of the time.
+
+    0.5x(1 + tanh(√(2/π)(x + 0.044715x³))), Hendrycks and Gimpel 2016.
+    """
+    for module in model.modules():
+        for name, child in module.named_children():
+            if isinstance(child, NewGELUActivation):
+                setattr(module, name, nn.GELU(approximate="tanh"))
 
 
 def _set_activation_function(config: PretrainedConfig, name: str) -> None:

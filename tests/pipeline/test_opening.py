@@ -119,7 +119,7 @@ def test_what_patterns_are_found_with_is_among_the_choices_of_a_method_that_read
     store = NeuronStore(folder.store)
     spec = RunSpec(explainer=explainer, evidence=PATTERNS)
     names = {
-        fingerprint(choices_of_patterns(changed, store))
+        fingerprint(choices_of_patterns(changed, store, folder))
         for changed in (
             spec,
             replace(spec, pattern_tokens=77),
@@ -128,10 +128,10 @@ def test_what_patterns_are_found_with_is_among_the_choices_of_a_method_that_read
         )
     }
     assert len(names) == 4
-    assert choices_of_patterns(replace(spec, device="cpu", memory_gb=1.0), store) == (
-        choices_of_patterns(spec, store)
+    assert choices_of_patterns(replace(spec, device="cpu", memory_gb=1.0), store, folder) == (
+        choices_of_patterns(spec, store, folder)
     )
-    assert choices_of_patterns(replace(spec, explainer=TOKEN_LOOKUP), store) == {}
+    assert choices_of_patterns(replace(spec, explainer=TOKEN_LOOKUP), store, folder) == {}
 
 
 def test_the_subject_is_loaded_when_a_prompt_shows_its_weights_and_not_before(

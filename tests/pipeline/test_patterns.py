@@ -249,15 +249,27 @@ def test_other_choices_have_rows_of_their_own_and_the_old_ones_stay(
 def test_a_sample_of_the_neurons_has_the_whole_budget_for_each(
     spec: RunSpec, collected: RunFolder
 ) -> None:
+    def budget(neurons: str | None, pattern_tokens: int | None = None) -> int:
+        changed = replace(spec, neurons=neurons, pattern_tokens=pattern_tokens)
+        return pattern_plan(changed, store, collected).budget_tokens
+
     store = NeuronStore(collected.store)
-    free = replace(spec, pattern_tokens=None)
     of_all = 4 * store.manifest.n_tokens // len(store.units)
-    assert pattern_plan(free, store).budget_tokens == of_all < MOST_TOKENS
-    assert pattern_plan(replace(free, neurons="all"), store).budget_tokens == of_all
-    for neurons in ("3", LISTED):
-        sample = replace(free, neurons=neurons)
-        assert pattern_plan(sample, store).budget_tokens == MOST_TOKENS
-    assert pattern_plan(replace(free, pattern_tokens=7), store).budget_tokens == 7
+    assert budget(None) == budget("all") == of_all < MOST_TOKENS
+    assert budget("3") == budget(LISTED) == MOST_TOKENS
+    assert budget(None, 7) == budget("3", 7) == 7
+
+
+def test_more_neurons_later_have_the_budget_of_the_first(spec: RunSpec, folder: RunFolder) -> None:
+    store, free = NeuronStore(folder.store), replace(spec, pattern_tokens=None)
+    find(spec, folder, UNITS[:1])  # a budget that was named binds no other
+    find_patterns(replace(free, neurons="2"), store, folder, UNITS[:2], ignore)
+    for neurons in (None, "3", "all"):
+        later = replace(free, neurons=neurons)
+        assert pattern_plan(later, store, folder).budget_tokens == MOST_TOKENS
+        assert not lack_patterns(later, store, folder, UNITS[:2])
+    find_patterns(free, store, folder, UNITS[:3], ignore)
+    assert pattern_plan(free, store, folder).budget_tokens == MOST_TOKENS
 
 
 @pytest.mark.parametrize(

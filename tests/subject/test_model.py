@@ -222,3 +222,11 @@ def test_weights_that_the_configuration_has_no_use_for_are_named(
     (folder / "config.json").write_text(json.dumps({**config, "n_layer": 1}))
     assert load_subject(str(folder), device="cpu").n_layers == 1
     assert "weights are not used, such as transformer.h.1." in caplog.text
+
+
+def test_the_gelu_of_gpt2_is_the_same_function_in_one_kernel(folder: Path) -> None:
+    x = torch.linspace(-8, 8, 4001)
+    plain = tiny_subject().model.transformer.h[0].mlp.act
+    loaded = load(folder).model.transformer.h[0].mlp.act
+    assert type(loaded) is not type(plain)
+    torch.testing.assert_close(loaded(x), plain(x), rtol=1e-5, atol=1e-6)
