@@ -46,7 +46,8 @@ RESULTS = {
 """What must be the same of the database: not the time, nor the order in which units came."""
 PATTERNS = {
     "contexts": "SELECT * FROM contexts ORDER BY 1",
-    "units": "SELECT * FROM units ORDER BY 1, 2, 3",
+    "unit_contexts": "SELECT * FROM unit_contexts ORDER BY 1, 2, 3",
+    "unit_patterns": "SELECT * FROM unit_patterns ORDER BY 1, 2, 3",
 }
 """The same of the patterns."""
 COLLECT = ("--tokens", "60000", "--corpus", "pydocs", "--checkpoint-s", "0.3")

@@ -46,7 +46,7 @@ def check_order(order: str) -> None:
 def _read_listed(order: str) -> list[NeuronId]:
     if not names_neurons(order):
         raise UsageError(
-            f"--order {order!r:.80} is not random, lookup or density, nor a list of neurons such "
+            f"--order {order!r:.300} is not random, lookup or density, nor a list of neurons such "
             "as 0:3,2:417, nor a file of one"
         )
     return read_named(order, "--order")

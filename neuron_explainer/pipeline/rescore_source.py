@@ -37,7 +37,7 @@ from neuron_explainer.pipeline.records import (
     read_subject_choices,
     run_choices,
 )
-from neuron_explainer.pipeline.spec import COLLECT, RunSpec
+from neuron_explainer.pipeline.spec import COLLECT, RunSpec, parse_layers
 from neuron_explainer.pipeline.unit_choice import choose_neurons, names_neurons, resolve_units
 from neuron_explainer.published.locations import PUBLISHED_URL, Kind, find_dataset
 from neuron_explainer.published.record_source import SITE, PublishedSource
@@ -48,6 +48,8 @@ from neuron_explainer.stores.record_source import RecordSource
 from neuron_explainer.stores.results import Results
 
 DEFAULT_DATASET = "gpt2-xl"
+MOST_LAYERS = 10_000
+"""More than any model has; those of a folder's model are not read for a flag."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,6 +269,8 @@ def check_given(spec: RunSpec, folder: RunFolder) -> None:
         for name, value in spec.choices(COLLECT).items()
         if name in known and name not in ("seed", "units") and value != getattr(defaults, name)
     }
+    if "layers" in given:
+        given["layers"] = parse_layers(spec.layers, MOST_LAYERS)
     if "corpus" in known and spec.corpus != defaults.corpus:
         given["corpus"] = open_corpus(spec.corpus, text_field=spec.text_field).content_hash()
     if is_same_subject(spec.model, str(known.get("model"))):

@@ -66,7 +66,7 @@ def test_a_run_that_is_killed_in_every_stage_ends_as_an_undisturbed_one(tmp_path
     run(spec, killed, FakeListener())
     expected = kill_runs.digests(whole.path)
     assert kill_runs.differences(expected, kill_runs.digests(killed.path)) == []
-    assert {"report.html", "store/store.json", "results: scores", "patterns: units"} <= set(
+    assert {"report.html", "store/store.json", "results: scores", "patterns: unit_patterns"} <= set(
         expected
     )
 

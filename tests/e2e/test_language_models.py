@@ -42,9 +42,7 @@ from tests.fakes import FakeListener
 from tests.llm.rule_options import ServerOptions
 from tests.llm.rule_server import RuleServer, rule_server
 
-COLLECT = RunSpec(
-    corpus="corpus.jsonl", n_tokens=60_000, device="cpu", n_boundary_windows=200, n_resamples=0
-)
+COLLECT = RunSpec(n_tokens=60_000, device="cpu", n_boundary_windows=200, n_resamples=0)
 TOKENIZER = str(BUNDLED_FOLDER)
 
 

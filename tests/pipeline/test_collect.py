@@ -222,14 +222,12 @@ def test_shards_of_chosen_units_merge_to_the_units_of_the_whole(
     assert files_digest(folder.store) == before
 
 
-def stop_at_block(n: int) -> Listener:
-    """Ctrl-C at the n-th block, those that need not be read again counted."""
-    n_blocks = 0
+def stop_at(n_done: int) -> Listener:
+    """Ctrl-C when so much is collected, what need not be read again included."""
 
     def listen(event: Event) -> None:
-        nonlocal n_blocks
-        n_blocks += isinstance(event, StageAdvanced) and event.stage == "collect"
-        if n_blocks == n:
+        is_collected = isinstance(event, StageAdvanced) and event.stage == "collect"
+        if is_collected and event.n_done >= n_done:
             raise KeyboardInterrupt
 
     return listen
@@ -242,10 +240,11 @@ def test_a_collection_of_chosen_units_that_was_stopped_goes_on(
     undisturbed, folder = RunFolder(tmp_path / "undisturbed"), RunFolder(tmp_path / "run")
     listener = FakeListener()
     run_collect(few, undisturbed, listener)
-    n_blocks = sum(event.stage == "collect" for event in listener.heard(StageAdvanced))
+    done = [event.n_done for event in listener.heard(StageAdvanced) if event.stage == "collect"]
+    assert done == sorted({*done})
     for n_left in (9, 3):
         with pytest.raises(KeyboardInterrupt):
-            run_collect(few, folder, stop_at_block(n_blocks - n_left))
+            run_collect(few, folder, stop_at(done[-n_left]))
         assert (folder.store / "checkpoint/cursor.json").exists()
     run_collect(few, folder, FakeListener())
     assert files_digest(folder.store) == files_digest(undisturbed.store)

@@ -37,9 +37,7 @@ def test_an_id_is_of_whole_numbers_of_any_kind(number: object) -> None:
     assert {type(made.layer_index), type(made.neuron_index)} == {int}
 
 
-@pytest.mark.parametrize(
-    "number", ["17", 1.5, math.nan, math.inf, None, np.arange(2), [1]]
-)
+@pytest.mark.parametrize("number", ["17", 1.5, math.nan, math.inf, None, np.arange(2), [1]])
 def test_an_id_is_of_nothing_else(number: object) -> None:
     for numbers in ((number, 0), (0, number)):
         with pytest.raises(UsageError, match="give whole numbers, both from 0"):
