@@ -76,8 +76,8 @@ class PatternPlan:
     """Of the activation that a change must keep not to matter."""
     strong_share: float = 0.5
     """Of the largest activation from which on one is strong."""
-    most_patterns: int = 6
-    least_share: float = 0.03
+    most_patterns: int = 5
+    least_share: float = 0.05
     """Of the strong activation that a seed's token must have for a search, the first's apart."""
     prunes: bool = True
     """False: the text is taken as long as it may be."""

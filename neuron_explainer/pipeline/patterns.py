@@ -51,7 +51,7 @@ from neuron_explainer.subject.source import SubjectSource
 UNITS_A_GROUP = 128
 TOKENS_A_COLLECTED_ONE = 4
 """Of forward passes for patterns in all, for one token of the collection."""
-MOST_TOKENS = 1500
+MOST_TOKENS = 1200
 """A unit, when `--pattern-tokens` is not given."""
 MUCH_CUT = 0.25
 """Of the units; from there on it is said how more is had."""

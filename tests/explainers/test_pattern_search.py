@@ -303,7 +303,7 @@ def test_a_band_of_unknown_population_stands_for_one_window() -> None:
 
 def test_a_rare_token_is_left_alone() -> None:
     subject = MadeUpSubject(lambda t: {"cat": 8.0, "dog": 8.0}.get(t[-1], 0.0), ["cat", "dog"])
-    texts = ["w0 cat w1"] * 40 + ["w2 dog"]  # 1 of 41 is less than 3 %
+    texts = ["w0 cat w1"] * 40 + ["w2 dog"]  # 1 of 41 is less than 5 %
     assert [p.sets for p in subject.find(*texts).patterns] == [sets("cat")]
     assert len(subject.find(*texts, plan=PatternPlan(least_share=0.02)).patterns) == 2
 
