@@ -221,18 +221,18 @@ def _compare(
 
 
 def _table(text: str, headline: str, scores: Scores) -> Table:
-    """A row a rule and layer."""
-    table = Table(title=f"{text}: {headline}", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    for name in ("rule", "layer", "mean", "beside the table", "beside the whole"):
+    """A row a rule, over all layers, and below it one for each layer."""
+    table = Table(title=f"{text}: {headline}", box=box.SIMPLE_HEAD)
+    for name in ("rule", "mean", "beside the table", "beside the whole"):
         table.add_column(name, no_wrap=True)
     for rule in (LOOKUP, *PARTS):
         beside_whole = _compare(scores, rule, headline, WHOLE)
-        for row, (layer, found) in enumerate(_compare(scores, rule, headline).items()):
+        found = _compare(scores, rule, headline)
+        for layer in sorted(found, key=lambda name: name != "all"):
             table.add_row(
-                "" if row else rule,
-                layer,
-                f"{found.mean:.3f}",
-                "" if rule == LOOKUP else found.difference_text(),
+                rule if layer == "all" else f"  layer {layer}",
+                f"{found[layer].mean:.3f}",
+                "" if rule == LOOKUP else found[layer].difference_text(),
                 "" if rule == WHOLE else beside_whole[layer].difference_text(),
             )
     return table
