@@ -78,6 +78,8 @@ class Answer:
     peak_mb: float | None
     """Largest resident size while pages were read: memory, and pages of files that are mapped.
     None: this system does not say."""
+    own_mb: float | None
+    """Of it, memory that is no page of a file."""
     index_peak_mb: float | None
     """The same of the process that indexed all."""
 
@@ -125,6 +127,7 @@ def measure(folder: Path, n_requests: int, n_clients: int, seed: int) -> Answer:
         requests=requests,
         index_peak_mb=first.peak_mb,
         peak_mb=viewer.peak_mb,
+        own_mb=viewer.own_mb,
     )
 
 
@@ -234,7 +237,8 @@ def print_answer(answer: Answer) -> None:
     console.print(table)
     console.print(
         f"index: {answer.index_mb} MB, made in {answer.index_s} s; peak memory meanwhile "
-        f"{answer.index_peak_mb} MB, while asked {answer.peak_mb} MB"
+        f"{answer.index_peak_mb} MB, while asked {answer.peak_mb} MB with pages of mapped files, "
+        f"{answer.own_mb} MB without"
     )
 
 

@@ -33,6 +33,8 @@ class ViewerProcess:
     """From the command to the first answer."""
     peak_mb: float | None = None
     """Largest resident size, pages of mapped files included; None: this system does not say."""
+    own_mb: float | None = None
+    """Memory of its own at the end: what is no page of a file, which the system may take back."""
 
     @property
     def address(self) -> str:
@@ -62,9 +64,10 @@ class ViewerProcess:
         self._wait_until(self._answers, START_WITHIN_S)
 
     def end(self) -> None:
-        """Ctrl-C; `peak_mb` is known after it."""
+        """Ctrl-C; `peak_mb` and `own_mb` are known after it."""
         if self.process.poll() is None:
-            self.peak_mb = _peak_mb(self.process.pid)
+            self.peak_mb = _status_mb(self.process.pid, "VmHWM")
+            self.own_mb = _status_mb(self.process.pid, "RssAnon")
             self.process.send_signal(signal.SIGINT)
             self.process.wait(END_WITHIN_S)
 
@@ -110,13 +113,13 @@ def viewing(*arguments: str, port: int | None = None) -> Iterator[ViewerProcess]
             viewer.end()
 
 
-def _peak_mb(process_id: int) -> float | None:
+def _status_mb(process_id: int, field: str) -> float | None:
     """As Linux keeps it. Not getrusage: of a child that counts its parent's memory, too."""
     try:
         status = Path(f"/proc/{process_id}/status").read_text()
     except FileNotFoundError:
         return None
-    found = re.search(r"VmHWM:\s+(\d+) kB", status)
+    found = re.search(rf"{field}:\s+(\d+) kB", status)
     return None if found is None else round(int(found[1]) * 1024 / 1e6, 1)
 
 

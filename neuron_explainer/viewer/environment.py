@@ -36,6 +36,7 @@ def make_environment() -> Environment:
     """Everything is escaped, and a name that is not there is an error."""
     environment = Environment(
         loader=PackageLoader("neuron_explainer.viewer"),
+        auto_reload=False,  # templates of a package stay as they are: no look at their files
         autoescape=True,
         trim_blocks=True,
         lstrip_blocks=True,
