@@ -131,6 +131,7 @@ Prepared = Callable[[Results], Rescoring]
 
 
 def open_own(source: RescoreSource, spec: RunSpec, folder: RunFolder, listen: Listener) -> Prepared:
+    """A run's own explanations, on its own windows; SpecMismatch for flags of other ones."""
     del listen
     records = open_records(folder)
     check_given(spec, folder)
@@ -284,6 +285,7 @@ def check_given(spec: RunSpec, folder: RunFolder) -> None:
 
 
 def check_subject(dataset: str, records: RecordSource) -> None:
+    """UsageError where the windows are not those of the model that was published."""
     subject = records.manifest.subject
     if not is_same_subject(dataset, subject):
         raise UsageError(

@@ -202,6 +202,7 @@ def _context_means(
 
 
 def plain_pattern(pattern: Pattern) -> dict[str, Any]:
+    """As JSON has it; sets are sorted, None is null."""
     return {
         "sets": [None if fits is None else sorted(fits) for fits in pattern.sets],
         "activation": pattern.activation,
