@@ -93,7 +93,8 @@ FAMILIES = {
 
 def tiny(family: Family) -> Subject:
     torch.manual_seed(0)
-    model = AutoModelForCausalLM.from_config(family.config, dtype=torch.float32)
+    config = copy.deepcopy(family.config)  # a test may change that of its model
+    model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
     for parameter in model.parameters():
         if parameter.ndim == 2:
             nn.init.normal_(parameter, std=0.3)
@@ -180,7 +181,6 @@ def test_a_mixture_of_experts_is_refused() -> None:
 def test_an_unknown_architecture_is_read_by_the_module_that_the_user_names() -> None:
     family = FAMILIES["llama"]
     subject = tiny(family)
-    subject.model.config = copy.deepcopy(subject.model.config)  # it is the family's
     subject.model.config.model_type = "of_my_own"
     with pytest.raises(SubjectError, match="--site-module"):
         make_subject("mine", subject.model, subject.tokenizer)
