@@ -9,8 +9,8 @@
     layer_007/records.safetensors  LayerRecords, unit first; for rows with positions that do not
                                    count, one bit each: top_left_out, band_left_out, random_left_out
 
-Unit-major tensors, memory-mapped: one unit is a handful of contiguous slices. Where units were
-chosen, a layer's tensors hold these alone, in the order of their numbers.
+Unit-major tensors: one unit is a handful of contiguous slices, read by their place. Where units
+were chosen, a layer's tensors hold these alone, in the order of their numbers.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
 from neuron_explainer.errors import StoreError, UnitNotFound
@@ -44,11 +44,14 @@ from neuron_explainer.stores.store_manifest import (
     read_manifest,
     write_manifest,
 )
+from neuron_explainer.stores.tensor_file import TensorFile
 from neuron_explainer.stores.windows import WindowTable
 
 RECORDS = "records.safetensors"
 SHARED = ("random_ids", "counts", "n_counted")
 """Tensors of a layer that all its units share."""
+UNITS_AT_ONCE = 1024
+"""Whose largest activations are read at once."""
 Value = TypeVar("Value")
 
 
@@ -130,7 +133,7 @@ class NeuronStore:
         self.manifest = read_manifest(folder)
         self.units = self.manifest.units
         self.windows = WindowTable(folder / "windows")
-        self._open_files: dict[Path, Any] = {}
+        self._open_files: dict[Path, TensorFile] = {}
 
     def neuron_ids(self) -> Iterator[NeuronId]:
         """Every unit that was collected, layer by layer."""
@@ -158,14 +161,18 @@ class NeuronStore:
 
     def read_maxima(self, layer: int) -> NDArray[np.float32]:
         """(unit,) `NeuronRecord.max_activation` of all units of a layer, in order; at least 0."""
-        file = self._file(_layer_folder(self.folder, layer) / RECORDS)
-        names = [name for name in ("top_rows", "top_left_out") if name in file.keys()]  # noqa: SIM118
+        path = _layer_folder(self.folder, layer) / RECORDS
+        file = self._file(path)
+        names = [name for name in ("top_rows", "top_left_out") if name in file.names]
+        maxima = np.zeros(len(self.units.of_layer(layer)), np.float32)
         try:
-            first = {name: file.get_slice(name)[:, :1] for name in names}
-            rows = _rows(first, "top")  # (unit, 1, seq)
-        except (SafetensorError, LookupError, ValueError) as error:
-            raise damaged(_layer_folder(self.folder, layer) / RECORDS) from error
-        maxima: NDArray[np.float32] = rows.max(axis=(1, 2), initial=0.0).astype(np.float32)
+            for first in range(0, len(maxima), UNITS_AT_ONCE):
+                n = min(UNITS_AT_ONCE, len(maxima) - first)
+                some = {name: file.read_items(name, first, n)[:, :1] for name in names}
+                rows = _rows(some, "top")  # (unit, 1, seq)
+                maxima[first : first + n] = rows.max(axis=(1, 2), initial=0.0)
+        except (LookupError, ValueError) as error:
+            raise damaged(path) from error
         return maxima
 
     def read_token_lookup(self, neuron_id: NeuronId) -> TokenLookupTable:
@@ -211,18 +218,12 @@ class NeuronStore:
     ) -> dict[str, NDArray[Any]]:
         """The unit's part of each tensor of a file, or of those wanted that it has."""
         row = self._row_of(neuron_id)
-        path = _layer_folder(self.folder, neuron_id.layer_index) / name
-        file = self._file(path)
-        try:
-            return {
-                key: file.get_tensor(key)
-                if key in SHARED
-                else file.get_slice(key)[row : row + 1][0]
-                for key in file.keys()  # noqa: SIM118 - not a mapping
-                if wanted is None or key in wanted
-            }
-        except SafetensorError as error:
-            raise damaged(path) from error
+        file = self._file(_layer_folder(self.folder, neuron_id.layer_index) / name)
+        return {
+            key: file.read(key) if key in SHARED else file.read_items(key, row, 1)[0]
+            for key in file.names
+            if wanted is None or key in wanted
+        }
 
     @contextmanager
     def _sound(self, neuron_id: NeuronId) -> Iterator[None]:
@@ -253,12 +254,9 @@ class NeuronStore:
             f"{', '.join(map(str, layers))} (`collect --layers` takes others)"
         )
 
-    def _file(self, path: Path) -> Any:
+    def _file(self, path: Path) -> TensorFile:
         if path not in self._open_files:
-            try:
-                self._open_files[path] = safe_open(path, framework="numpy")
-            except (OSError, SafetensorError) as error:
-                raise damaged(path) from error
+            self._open_files[path] = TensorFile(path)
         return self._open_files[path]
 
     def _records(
@@ -319,9 +317,8 @@ def read_coverage(folder: Path) -> NDArray[np.int64]:
     """(row,) the token ids that have a mean of their own."""
     path = folder / "token_means.safetensors"
     try:
-        with safe_open(path, framework="numpy") as file:
-            token_ids: NDArray[np.int64] = file.get_tensor("ids")
-    except (OSError, SafetensorError) as error:
+        token_ids: NDArray[np.int64] = TensorFile(path).read("ids")
+    except LookupError as error:
         raise damaged(path) from error
     return token_ids
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import json
 import os
-import weakref
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -24,6 +23,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from neuron_explainer.errors import StoreError
 from neuron_explainer.stores import atomic
+from neuron_explainer.stores.placed_file import PlacedFile
 
 WINDOW = np.dtype(
     [
@@ -190,19 +190,17 @@ class WindowTable:
 
 
 class _Rows:
-    """A file of rows, read by number. Not mapped: mapped pages count as the process's memory."""
+    """A file of rows, read by number."""
 
     def __init__(self, path: Path, dtype: np.dtype[Any]) -> None:
         self._path = path
         self._dtype = dtype
         try:
-            self._handle = os.open(path, os.O_RDONLY)
+            self._file = PlacedFile(path)
         except OSError as error:
             raise _damaged(path) from error
-        weakref.finalize(self, os.close, self._handle)
-        size_bytes = os.fstat(self._handle).st_size
-        self._n_rows = size_bytes // dtype.itemsize
-        if self._n_rows == 0 or size_bytes % dtype.itemsize:
+        self._n_rows, n_more = divmod(self._file.size_bytes, dtype.itemsize)
+        if self._n_rows == 0 or n_more:
             raise _damaged(path)
 
     def __len__(self) -> int:
@@ -213,8 +211,7 @@ class _Rows:
         if not 0 <= first <= first + n_rows <= self._n_rows:  # a damaged row points anywhere
             raise _damaged(self._path)
         width = self._dtype.itemsize
-        raw = os.pread(self._handle, n_rows * width, first * width)
-        return np.frombuffer(raw, dtype=self._dtype)
+        return np.frombuffer(self._file.read(first * width, n_rows * width), dtype=self._dtype)
 
 
 def read_counts(folder: Path) -> WindowCounts | None:
