@@ -16,9 +16,10 @@ were chosen, a layer's tensors hold these alone, in the order of their numbers.
 from __future__ import annotations
 
 import json
-from collections.abc import Container, ItemsView, Iterator, Mapping, Sequence
+import math
+from collections.abc import Callable, Container, ItemsView, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import cached_property
+from functools import cached_property, lru_cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -52,6 +53,8 @@ SHARED = ("random_ids", "counts", "n_counted")
 """Tensors of a layer that all its units share."""
 UNITS_AT_ONCE = 1024
 """Whose largest activations are read at once."""
+N_TEXTS_KEPT = 2048
+"""Windows: the random ones of a layer are those of all its units."""
 Value = TypeVar("Value")
 
 
@@ -209,6 +212,11 @@ class NeuronStore:
             raise damaged(path) from error
 
     @cached_property
+    def _texts(self) -> Callable[[int], tuple[str, ...]]:
+        """A window's tokens as they are shown; those of the windows asked for last are kept."""
+        return lru_cache(N_TEXTS_KEPT)(partial(_read_text, self.windows, self.vocabulary))
+
+    @cached_property
     def _column_of(self) -> dict[str, int]:
         ids = read_coverage(self.folder).tolist()
         return {self.vocabulary[token_id]: column for column, token_id in enumerate(ids)}
@@ -268,19 +276,17 @@ class NeuronStore:
         """window_ids: (place,); rows: (place, seq)."""
         records = (
             self._record(window_id, row)
-            for window_id, row in zip(window_ids.tolist(), rows, strict=True)
+            for window_id, row in zip(window_ids.tolist(), rows.tolist(), strict=True)
             if window_id >= 0 and window_id not in skip
         )
         return tuple(r for r in records if any(a is not None for a in r.activations))
 
-    def _record(self, window_id: int, row: NDArray[np.floating]) -> ActivationRecord:
-        tokens = self.windows.tokens(window_id).tolist()
-        if min(tokens) < 0:
-            raise IndexError(f"token {min(tokens)}")
-        values = row[: len(tokens)].tolist()
-        if -np.inf in values:
-            values = [None if value == -np.inf else value for value in values]
-        return ActivationRecord(tuple(map(self.vocabulary.__getitem__, tokens)), tuple(values))
+    def _record(self, window_id: int, row: list[float]) -> ActivationRecord:
+        tokens = self._texts(window_id)
+        values: list[float | None] = [*row[: len(tokens)]]
+        if -math.inf in values:
+            values = [None if value == -math.inf else value for value in values]
+        return ActivationRecord(tokens, tuple(values))
 
     def _strata(self, unit: Mapping[str, NDArray[Any]]) -> tuple[Stratum, ...]:
         edges = [None, *unit["band_boundaries"].tolist(), None]
@@ -311,6 +317,14 @@ class _Columns(Mapping[str, Value]):
 
     def items(self) -> ItemsView[str, Value]:
         return dict(zip(self._column_of, self._values, strict=False)).items()
+
+
+def _read_text(windows: WindowTable, vocabulary: Sequence[str], window_id: int) -> tuple[str, ...]:
+    """IndexError for a token that the vocabulary does not have."""
+    tokens = windows.tokens(window_id).tolist()
+    if min(tokens) < 0:
+        raise IndexError(f"token {min(tokens)}")
+    return tuple(map(vocabulary.__getitem__, tokens))
 
 
 def read_coverage(folder: Path) -> NDArray[np.int64]:
