@@ -51,16 +51,21 @@ def rarity(share: float) -> str:
 
 def significant(value: float) -> str:
     """Three significant digits, as short as they go: `0.0312`, `−4.5`, `2e−5`, `0`."""
-    text = f"{value:.3g}".replace("e-0", "e-").replace("e+0", "e") if value else "0"
+    if not value:
+        return "0"
+    text = f"{value:.3g}"
+    if "e" in text:
+        text = text.replace("e-0", "e-").replace("e+0", "e")
     return text.replace("-", "−")
 
 
 def printable(text: str) -> str:
     """`text` with control, bidi and zero-width characters written out, as `⟨U+202E⟩`."""
+    if text.isascii() and text.isprintable():
+        return text
     return _CONTROLS.sub(_written_out, _SURROGATES.sub("\ufffd", text))
 
 
-@lru_cache(maxsize=8192)  # a page has hundreds of tokens, and most of them again and again
 def token_html(token: str) -> Markup:
     """A token as it stands in running text; white space that would not be seen becomes a glyph."""
     if not token:
@@ -78,28 +83,34 @@ def window_html(tokens: Sequence[str], values: Iterable[float | None], full: flo
 
     A value of None gets the class `m`, which is hatched, so that it is not taken for a zero.
     """
-    pairs = zip(tokens, values, strict=True)
-    return Markup("".join(_token_span(token, value, full) for token, value in pairs))
+    pairs = zip(map(_token_parts, tokens), values, strict=True)
+    spans = [f"{before}<i{_look(value, full)}>{text}</i>" for (before, text), value in pairs]
+    return Markup("".join(spans))
 
 
 def value_list(values: Iterable[float | None]) -> str:
     """Values for a data attribute, separated by spaces; `-` where there is none."""
-    return " ".join("-" if value is None else significant(value) for value in values)
+    return " ".join(["-" if value is None else significant(value) for value in values])
 
 
-def _token_span(token: str, value: float | None, full: float) -> str:
-    """Escaped HTML."""
+@lru_cache(maxsize=8192)  # a page has hundreds of tokens, and most of them again and again
+def _token_parts(token: str) -> tuple[str, str]:
+    """Escaped HTML: what stands before a token's colour, and what has it."""
     if token[:1] == " " and token[1:2].strip():
         # Outside the colour, so that a line may break there and words do not run together.
-        return " " + _token_span(token[1:], value, full)
-    text = token_html(token)
+        return " ", token_html(token[1:])
+    return "", token_html(token)
+
+
+def _look(value: float | None, full: float) -> str:
+    """The attribute that colours a token."""
     if value is None:
-        return f"<i class=m>{text}</i>"
+        return " class=m"
     level = min(1.0, value / full) if full > 0 else 0.0
     if level < 0.001:
-        return f"<i>{text}</i>"
+        return ""
     share = f"{level:.3f}".strip("0").rstrip(".")
-    return f'<i style="--a:{share}">{text}</i>'
+    return f' style="--a:{share}"'
 
 
 def _written_out(match: re.Match[str]) -> str:

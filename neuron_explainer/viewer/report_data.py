@@ -57,7 +57,8 @@ class ReportWindow:
                 f"{len(self.tokens)} tokens, {len(self.real)} real activations and "
                 f"{len(self.simulated)} simulated ones do not go together"
             )
-        if not all(x is None or math.isfinite(x) for x in (*self.real, *self.simulated)):
+        # What filter drops, None and 0, is fine.
+        if not all(map(math.isfinite, filter(None, (*self.real, *self.simulated)))):
             raise ValueError("an activation is not finite; a missing prediction is None")
 
 
