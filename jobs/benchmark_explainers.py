@@ -36,8 +36,8 @@ from neuron_explainer.pipeline.collected import load_collected
 from neuron_explainer.pipeline.contexts import by_layer
 from neuron_explainer.pipeline.events import ignore
 from neuron_explainer.pipeline.folder import RunFolder
+from neuron_explainer.pipeline.pattern_searcher import PatternSearcher
 from neuron_explainer.pipeline.patterns import (
-    PatternSearcher,
     find_patterns,
     open_patterns,
     pattern_plan,

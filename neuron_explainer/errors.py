@@ -68,6 +68,10 @@ class RecordFormatError(NeuronExplainerError):
         self.reason = reason
 
 
+class WorkerLost(NeuronExplainerError):
+    """A worker process ended by itself, mostly for want of memory."""
+
+
 class LLMError(NeuronExplainerError):
     """A language model gave no answer."""
 

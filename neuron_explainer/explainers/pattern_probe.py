@@ -26,6 +26,11 @@ class ProbeCost:
     n_passes: int = 0
     n_tokens: int = 0
 
+    def add(self, other: ProbeCost) -> None:
+        """What another probe has asked."""
+        self.n_passes += other.n_passes
+        self.n_tokens += other.n_tokens
+
 
 class SubjectProbe:
     """Answers the questions of searches over units of one layer."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
 from neuron_explainer.errors import AuthFailed, CannotExplain, LLMError
@@ -85,6 +86,11 @@ class Outcome:
     """What the explanation was chosen from, where there were several."""
     error: LLMError | None = None
     """What kept the unit from an answer; it is tried again when the run goes on."""
+    windows: bytes | None = None
+    """The scored windows as they are kept, where they are packed already."""
+
+
+Spread = Callable[[Sequence[NeuronId]], AsyncIterator[Outcome]]
 
 
 def explain(
@@ -93,8 +99,12 @@ def explain(
     results: Results,
     neuron_ids: Sequence[NeuronId],
     listen: Listener,
+    spread: Spread | None = None,
 ) -> None:
-    """Explains the units that have no result of this method yet; each is written as it is done."""
+    """Explains the units that have no result of this method yet; each is written as it is done.
+
+    spread: outcomes of the method from elsewhere; None: this process makes them.
+    """
     results.use_method(method.fingerprint, method.choices)
 
     def pass_on(neuron_id: NeuronId) -> None:
@@ -102,7 +112,8 @@ def explain(
         if method.ledger is not None:
             listen(MoneySpent(method.ledger.total()))
 
-    _explain_all(method, store, results, neuron_ids, listen, "explain", pass_on)
+    stage = _Stage("explain", method, results, listen, pass_on)
+    stage.run(neuron_ids, spread or partial(explain_units, method, store))
     listen(StageFinished("explain", results.tally(method.fingerprint).sentence()))
 
 
@@ -112,44 +123,48 @@ def explain_baseline(
     results: Results,
     neuron_ids: Sequence[NeuronId],
     listen: Listener,
+    spread: Spread | None = None,
 ) -> None:
     """The same for what others are read beside: it is the current method only where none is yet."""
     if not results.has_method():
         results.use_method(method.fingerprint, method.choices)
-    _explain_all(method, store, results, neuron_ids, listen, "baseline", lambda _: None)
+    stage = _Stage("baseline", method, results, listen, lambda _: None)
+    stage.run(neuron_ids, spread or partial(explain_units, method, store))
     summary = results.tally(method.fingerprint).sentence()
     listen(StageFinished("baseline", f"token lookup table: {summary}"))
 
 
-def _explain_all(
-    method: Method,
-    store: RecordSource,
-    results: Results,
-    neuron_ids: Sequence[NeuronId],
-    listen: Listener,
-    stage: str,
-    pass_on: Callable[[NeuronId], None],
-) -> None:
-    finished = results.finished(method.fingerprint)
-    waiting = [neuron_id for neuron_id in neuron_ids if neuron_id not in finished]
-    n_before = len(neuron_ids) - len(waiting)
-    listen(StageStarted(stage, len(neuron_ids), "neurons"))
-    listen(StageAdvanced(stage, n_before))
+@dataclass(frozen=True, slots=True)
+class _Stage:
+    """Takes the units that wait to a result."""
 
-    async def write_all() -> None:
+    name: str
+    method: Method
+    results: Results
+    listen: Listener
+    pass_on: Callable[[NeuronId], None]
+    """Hears of each unit that is written."""
+
+    def run(self, neuron_ids: Sequence[NeuronId], outcomes: Spread) -> None:
+        finished = self.results.finished(self.method.fingerprint)
+        waiting = [neuron_id for neuron_id in neuron_ids if neuron_id not in finished]
+        n_before = len(neuron_ids) - len(waiting)
+        self.listen(StageStarted(self.name, len(neuron_ids), "neurons"))
+        self.listen(StageAdvanced(self.name, n_before))
+        asyncio.run(self._write_all(outcomes(waiting), n_before))
+
+    async def _write_all(self, outcomes: AsyncIterator[Outcome], n_before: int) -> None:
         n_done = n_before
         patience = Patience(has_seen_answers=n_before > 0)
         try:
-            async for outcome in explain_units(method, store, waiting):
-                _write(results, method, outcome)
+            async for outcome in outcomes:
+                _write(self.results, self.method, outcome)
                 patience.note(outcome.error)
                 n_done += 1
-                pass_on(outcome.neuron_id)
-                listen(StageAdvanced(stage, n_done))
+                self.pass_on(outcome.neuron_id)
+                self.listen(StageAdvanced(self.name, n_done))
         finally:
-            await method.close()
-
-    asyncio.run(write_all())
+            await self.method.close()
 
 
 async def explain_units(
@@ -205,5 +220,10 @@ def _write(results: Results, method: Method, outcome: Outcome) -> None:
     else:
         explanation, scored = outcome.explained
         results.add_explained(
-            method.fingerprint, explanation, scored, candidates=outcome.candidates, cost=cost
+            method.fingerprint,
+            explanation,
+            scored,
+            candidates=outcome.candidates,
+            cost=cost,
+            packed_windows=outcome.windows,
         )

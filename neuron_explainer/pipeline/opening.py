@@ -43,7 +43,7 @@ from neuron_explainer.pipeline.methods import (
 )
 from neuron_explainer.pipeline.models import OpenModels
 from neuron_explainer.pipeline.patterns import open_patterns, pattern_choices, require_store
-from neuron_explainer.pipeline.spec import EXPLAIN, RunSpec
+from neuron_explainer.pipeline.spec import EXPLAIN, TOKEN_LOOKUP, RunSpec
 from neuron_explainer.prompts.explain import Need
 from neuron_explainer.prompts.explain_kinds import PROMPTS
 from neuron_explainer.records.explanation import TokenLookupTable
@@ -81,7 +81,11 @@ def make_lookup(spec: RunSpec, store: RecordSource) -> Method:
 def open_embedded(
     spec: RunSpec, store: RecordSource, folder: RunFolder, baseline: str | None
 ) -> Iterator[Method]:
-    """Patterns, which ask no language model; baseline: as of `open_method`."""
+    """The token lookup table or patterns, which ask no language model; baseline: as of
+    `open_method`."""
+    if spec.explainer == TOKEN_LOOKUP:
+        yield make_lookup(spec, store)
+        return
     with open_patterns(spec, store, folder) as patterns:
         assert patterns is not None
         explainer = PatternExplainer(store.read_token_lookup, patterns.found, patterns.contexts)

@@ -9,20 +9,19 @@ group of units is searched as a whole, for the bits of a forward pass depend on 
 
 from __future__ import annotations
 
-import random
+import asyncio
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
-from functools import cached_property
-from typing import Any
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import asdict, dataclass, field
+from functools import lru_cache, partial
+from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 
 from neuron_explainer.errors import UsageError
-from neuron_explainer.explainers.pattern_probe import ProbeCost, SubjectProbe, SubjectVocabulary
-from neuron_explainer.explainers.pattern_search import PatternPlan, UnitSearch
+from neuron_explainer.explainers.pattern_probe import ProbeCost
+from neuron_explainer.explainers.pattern_search import PatternPlan
 from neuron_explainer.pipeline.collected import load_collected, open_collected
 from neuron_explainer.pipeline.contexts import ContextStage, by_layer
 from neuron_explainer.pipeline.events import (
@@ -35,18 +34,17 @@ from neuron_explainer.pipeline.events import (
 from neuron_explainer.pipeline.folder import RunFolder
 from neuron_explainer.pipeline.kept_patterns import kept_budget, open_pattern_store
 from neuron_explainer.pipeline.methods import PatternReaders
+from neuron_explainer.pipeline.pattern_searcher import PatternSearcher
 from neuron_explainer.pipeline.process_memory import memory_budget_bytes, used_memory_bytes
-from neuron_explainer.pipeline.records import read_subject_choices
+from neuron_explainer.pipeline.records import open_records, read_subject_choices
 from neuron_explainer.pipeline.spec import RunSpec
-from neuron_explainer.records.explanation import TokenLookupTable
+from neuron_explainer.pipeline.workers import Workers, count_workers, keep_for_good
 from neuron_explainer.records.neuron import NeuronId
-from neuron_explainer.records.patterns import ContextMeans, FoundPatterns
+from neuron_explainer.records.patterns import FoundPatterns
 from neuron_explainer.stores.neuron_store import NeuronStore
 from neuron_explainer.stores.pattern_store import PatternStore
 from neuron_explainer.stores.record_source import RecordSource
-from neuron_explainer.stores.windows import FIT
 from neuron_explainer.subject.model import Subject
-from neuron_explainer.subject.source import SubjectSource
 
 UNITS_A_GROUP = 128
 TOKENS_A_COLLECTED_ONE = 4
@@ -57,8 +55,6 @@ MUCH_CUT = 0.25
 """Of the units; from there on it is said how more is had."""
 LEAST_FOR_SUMS = 1e8
 """Bytes; some hundred units with all their contexts."""
-FILLER_TOKENS = 4
-N_FILLERS = 2
 
 
 def check_patterns(spec: RunSpec, records: RecordSource) -> None:
@@ -119,10 +115,13 @@ def open_patterns(
     store = require_store(records)
     choices = pattern_choices(spec, store, folder)
     with open_pattern_store(folder.patterns, choices, read_only=True) as kept:
-        yield PatternReaders(
-            kept.read_patterns,
-            lambda neuron_id: kept.read_contexts(neuron_id, store.vocabulary),
-        )
+        yield _readers(kept, store)
+
+
+def _readers(kept: PatternStore, store: NeuronStore) -> PatternReaders:
+    return PatternReaders(
+        kept.read_patterns, lambda neuron_id: kept.read_contexts(neuron_id, store.vocabulary)
+    )
 
 
 def lack_patterns(
@@ -145,8 +144,13 @@ def find_patterns(
     folder: RunFolder,
     neuron_ids: Sequence[NeuronId],
     listen: Listener,
+    workers: Workers | None = None,
 ) -> None:
-    """Those of the units that have none yet, for a spec that needs them."""
+    """Those of the units that have none yet, for a spec that needs them.
+
+    workers: they search where there is room for the subject in each; None: as many as are worth
+    their start.
+    """
     if not lack_patterns(spec, records, folder, neuron_ids):
         return
     store = require_store(records)
@@ -155,25 +159,42 @@ def find_patterns(
         if spec.pattern_tokens is None:
             kept.keep_budget(store.manifest.fingerprint, plan.budget_tokens)
         wanted = sorted(neuron_ids)
-        known, done = kept.units_with_contexts(), kept.units_with_patterns()
+        done = kept.units_with_patterns()
         subject = load_collected(spec, folder)
-        new = [neuron_id for neuron_id in wanted if neuron_id not in known]
-        if new:
-            choices = read_subject_choices(folder)
-            stage = ContextStage(
-                store,
-                open_collected(subject, folder),
-                n_kept=spec.n_contexts,
-                sums_gb=choices.get("token_means_gb", spec.token_means_gb),
-                memory_bytes=room_for_sums(spec),
-            )
-            stage.run(new, kept, listen)
+        _find_contexts(spec, store, folder, subject, kept, wanted, listen)
+        own = Workers(count_workers(len(neuron_ids), spec.memory_gb))
+        with own if workers is None else nullcontext(workers) as searching:
+            if _have_room(searching, subject, spec):
+                search: _Search = partial(_search_spread, searching, spec, folder)
+            else:
+                contexts = _readers(kept, store).contexts
+                searcher = PatternSearcher(store, subject, contexts, spec.seed)
+                search = partial(_search_here, searcher)
+            asyncio.run(_PatternStage(plan, kept, listen).run(wanted, done, search))
 
-        def read_contexts(neuron_id: NeuronId) -> ContextMeans:
-            return kept.read_contexts(neuron_id, store.vocabulary)
 
-        searcher = PatternSearcher(store, subject, read_contexts, spec.seed)
-        _search_all(searcher, plan, kept, wanted, done, listen)
+def _find_contexts(
+    spec: RunSpec,
+    store: NeuronStore,
+    folder: RunFolder,
+    subject: Subject,
+    kept: PatternStore,
+    wanted: Sequence[NeuronId],
+    listen: Listener,
+) -> None:
+    known = kept.units_with_contexts()
+    new = [neuron_id for neuron_id in wanted if neuron_id not in known]
+    if not new:
+        return
+    choices = read_subject_choices(folder)
+    stage = ContextStage(
+        store,
+        open_collected(subject, folder),
+        n_kept=spec.n_contexts,
+        sums_gb=choices.get("token_means_gb", spec.token_means_gb),
+        memory_bytes=room_for_sums(spec),
+    )
+    stage.run(new, kept, listen)
 
 
 def room_for_sums(spec: RunSpec) -> float:
@@ -184,114 +205,117 @@ def room_for_sums(spec: RunSpec) -> float:
     return max(LEAST_FOR_SUMS, min(spec.token_means_gb * 1e9, left / 2))
 
 
-@dataclass(frozen=True)
-class PatternSearcher:
-    """Searches units of a store whose context means are known."""
+class _Group(NamedTuple):
+    """Units of a layer that are searched together."""
 
-    store: NeuronStore
-    subject: Subject
-    read_contexts: Callable[[NeuronId], ContextMeans]
-    seed: int
+    layer: int
+    members: tuple[NeuronId, ...]
 
-    def search(
-        self, layer: int, group: Sequence[NeuronId], plan: PatternPlan, cost: ProbeCost
-    ) -> list[FoundPatterns]:
-        """One a unit of the layer; cost: what is asked is added to it."""
-        probe = SubjectProbe(self.subject, SubjectSource(self.subject, [layer]), cost)
-        searches = []
-        for neuron_id in group:
-            search = UnitSearch(
-                self.store.read_neuron(neuron_id),
-                plan,
-                self._vocabulary,
-                self._fillers,
-                self._others,
-                self._known(neuron_id).mean,
+
+class _Found(NamedTuple):
+    group: _Group
+    patterns: list[FoundPatterns]
+    """One a member."""
+    cost: ProbeCost
+
+
+_Search = Callable[[Sequence[_Group], PatternPlan], AsyncIterator[_Found]]
+
+
+@dataclass(slots=True)
+class _PatternStage:
+    """Writes what is found, and says how far it is and what it took."""
+
+    plan: PatternPlan
+    kept: PatternStore
+    listen: Listener
+    cost: ProbeCost = field(default_factory=ProbeCost)
+    n_cut: int = 0
+
+    async def run(self, wanted: Sequence[NeuronId], done: set[NeuronId], search: _Search) -> None:
+        """Groups are made of all that are wanted, whatever of them is done."""
+        left = set(wanted) - done
+        n_waiting = len(left)
+        self._announce(len(wanted), n_waiting)
+        started = time.perf_counter()
+        groups = [group for group in _groups(wanted) if not left.isdisjoint(group.members)]
+        async for found in search(groups, self.plan):
+            both = zip(found.group.members, found.patterns, strict=True)
+            new = [(neuron_id, patterns) for neuron_id, patterns in both if neuron_id in left]
+            self.kept.write_patterns(new)
+            left.difference_update(found.group.members)
+            self.n_cut += sum(patterns.is_cut_short for _, patterns in new)
+            self.cost.add(found.cost)
+            self.listen(StageAdvanced("patterns", len(wanted) - len(left)))
+        self._summarise(n_waiting, time.perf_counter() - started)
+
+    def _announce(self, n_wanted: int, n_waiting: int) -> None:
+        a_unit = self.plan.budget_tokens
+        most = f"{a_unit:,} tokens of forward passes a neuron, {a_unit * n_waiting:,} in all"
+        self.listen(Noted("patterns", f"at most {most}"))
+        self.listen(StageStarted("patterns", n_wanted, "neurons"))
+        self.listen(StageAdvanced("patterns", n_wanted - n_waiting))
+
+    def _summarise(self, n_units: int, seconds: float) -> None:
+        more = ""
+        if self.n_cut > MUCH_CUT * n_units:
+            more = f" (--pattern-tokens {max(MOST_TOKENS, 3 * self.plan.budget_tokens)} for more)"
+        self.listen(
+            StageFinished(
+                "patterns",
+                f"{n_units:,} neurons: {self.cost.n_passes:,} forward passes, "
+                f"{self.cost.n_tokens / n_units:,.0f} tokens and {seconds / n_units:.3f} s a "
+                f"neuron; the budget cut {self.n_cut / n_units:.0%} short{more}",
             )
-            searches.append((neuron_id.neuron_index, search.run()))
-        return probe.search(layer, searches)
-
-    def _known(self, neuron_id: NeuronId) -> _Known:
-        table = self.store.read_token_lookup(neuron_id)
-        return _Known(table, self.read_contexts(neuron_id))
-
-    @cached_property
-    def _vocabulary(self) -> SubjectVocabulary:
-        return SubjectVocabulary(self.subject)
-
-    @cached_property
-    def _fillers(self) -> tuple[tuple[int, ...], ...]:
-        """Pieces of the fit text."""
-        rng = random.Random(self.seed)
-        return tuple(self._draw(FILLER_TOKENS, rng) for _ in range(N_FILLERS))
-
-    @cached_property
-    def _others(self) -> tuple[int, ...]:
-        """Tokens as frequent as they are in the fit text."""
-        rng = random.Random(self.seed + 1)
-        return tuple(self._draw(1, rng)[0] for _ in range(N_FILLERS))
-
-    def _draw(self, n_tokens: int, rng: random.Random) -> tuple[int, ...]:
-        """From a window of its own; of a text that has none so long, its longest one."""
-        windows = self.store.windows
-        fit = np.concatenate(list(windows.ids(FIT)))
-        long = fit[windows.lengths(fit) > n_tokens]
-        tokens = windows.tokens(int(rng.choice(long.tolist() or fit.tolist())))
-        start = rng.randrange(max(1, len(tokens) - n_tokens))
-        return tuple(tokens[start : start + n_tokens].tolist())
+        )
 
 
-def _search_all(
-    searcher: PatternSearcher,
-    plan: PatternPlan,
-    kept: PatternStore,
-    wanted: Sequence[NeuronId],
-    done: set[NeuronId],
-    listen: Listener,
-) -> None:
-    """Groups are made of all that are wanted, whatever of them is done."""
-    left = set(wanted) - done
-    n_waiting, cost, n_cut = len(left), ProbeCost(), 0
-    most = f"{plan.budget_tokens:,} tokens of forward passes a neuron"
-    listen(Noted("patterns", f"at most {most}, {plan.budget_tokens * n_waiting:,} in all"))
-    listen(StageStarted("patterns", len(wanted), "neurons"))
-    listen(StageAdvanced("patterns", len(wanted) - n_waiting))
-    started = time.perf_counter()
+def _groups(wanted: Sequence[NeuronId]) -> Iterator[_Group]:
     for layer, members in by_layer(wanted).items():
         for first in range(0, len(members), UNITS_A_GROUP):
-            group = members[first : first + UNITS_A_GROUP]
-            if left.isdisjoint(group):
-                continue
-            both = zip(group, searcher.search(layer, group, plan, cost), strict=True)
-            found = [(neuron_id, patterns) for neuron_id, patterns in both if neuron_id in left]
-            kept.write_patterns(found)
-            left.difference_update(group)
-            n_cut += sum(patterns.is_cut_short for _, patterns in found)
-            listen(StageAdvanced("patterns", len(wanted) - len(left)))
-    seconds = (time.perf_counter() - started) / n_waiting
-    listen(
-        StageFinished(
-            "patterns",
-            f"{n_waiting:,} neurons: {cost.n_passes:,} forward passes, "
-            f"{cost.n_tokens / n_waiting:,.0f} tokens and {seconds:.3f} s a neuron; the budget cut "
-            f"{n_cut / n_waiting:.0%} short"
-            + (
-                f" (--pattern-tokens {max(MOST_TOKENS, 3 * plan.budget_tokens)} for more)"
-                if n_cut > MUCH_CUT * n_waiting
-                else ""
-            ),
-        )
-    )
+            yield _Group(layer, tuple(members[first : first + UNITS_A_GROUP]))
 
 
-@dataclass(frozen=True, slots=True)
-class _Known:
-    """What the fit text says of the last few tokens."""
+async def _search_here(
+    searcher: PatternSearcher, groups: Sequence[_Group], plan: PatternPlan
+) -> AsyncIterator[_Found]:
+    for group in groups:
+        cost = ProbeCost()
+        yield _Found(group, searcher.search(group.layer, group.members, plan, cost), cost)
 
-    table: TokenLookupTable
-    contexts: ContextMeans
 
-    def mean(self, tokens: tuple[str, ...]) -> float | None:
-        if len(tokens) == 1:
-            return self.table.mean_by_token.get(tokens[0])
-        return self.contexts.by_suffix.get(tokens)
+async def _search_spread(
+    workers: Workers,
+    spec: RunSpec,
+    folder: RunFolder,
+    groups: Sequence[_Group],
+    plan: PatternPlan,
+) -> AsyncIterator[_Found]:
+    """The deepest layers first: their groups take longest."""
+    function = partial(search_group, spec, folder, plan)
+    async for found in workers.map(function, sorted(groups, reverse=True)):
+        yield found
+
+
+def search_group(spec: RunSpec, folder: RunFolder, plan: PatternPlan, group: _Group) -> _Found:
+    """In a worker, when the contexts are written."""
+    cost = ProbeCost()
+    searcher = _opened_searcher(spec, folder)
+    return _Found(group, searcher.search(group.layer, group.members, plan, cost), cost)
+
+
+@lru_cache(maxsize=1)
+def _opened_searcher(spec: RunSpec, folder: RunFolder) -> PatternSearcher:
+    """For as long as the worker lives."""
+    store = require_store(open_records(folder))
+    choices = pattern_choices(spec, store, folder)
+    kept = open_pattern_store(folder.patterns, choices, read_only=True)
+    contexts = _readers(kept, store).contexts
+    subject = load_collected(spec, folder)
+    return keep_for_good(PatternSearcher(store, subject, contexts, spec.seed))
+
+
+def _have_room(workers: Workers, subject: Subject, spec: RunSpec) -> bool:
+    """An accelerator is one; many processes would get into each other's way."""
+    n_bytes = sum(p.numel() * p.element_size() for p in subject.model.parameters())
+    return subject.device.type == "cpu" and workers.have_room(n_bytes, spec.memory_gb)

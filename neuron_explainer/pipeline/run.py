@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from neuron_explainer.pipeline.collect import (
     Material,
@@ -54,9 +54,12 @@ from neuron_explainer.pipeline.record_units import (
 from neuron_explainer.pipeline.records import has_records, open_records, read_subject_choices
 from neuron_explainer.pipeline.refreshing import Refreshing
 from neuron_explainer.pipeline.spec import TOKEN_LOOKUP, RunSpec, parse_shard
+from neuron_explainer.pipeline.spread import spread_over
 from neuron_explainer.pipeline.unit_choice import choose_neurons, count_wanted, resolve_units
+from neuron_explainer.pipeline.workers import Workers, count_workers
 from neuron_explainer.records.neuron import NeuronId
 from neuron_explainer.records.unit_result import UnitResult
+from neuron_explainer.stores.neuron_store import NeuronStore
 from neuron_explainer.stores.record_source import RecordSource
 from neuron_explainer.stores.results import Results
 from neuron_explainer.stores.store_manifest import holds_store
@@ -238,32 +241,75 @@ def _explain(spec: RunSpec, records: RecordSource, folder: RunFolder, listen: Li
     check_token_means(spec, records)
     check_patterns(spec, records)
     neuron_ids = choose_units(spec, folder, records, listen)
-    lookup = None if why_no_token_means(records) else make_lookup(spec, records)
     with Results(folder.results) as results:
-        if lookup is not None and spec.explainer == TOKEN_LOOKUP and not spec.asks_models:
-            explain(lookup, records, results, neuron_ids, listen)
-            return
-        baseline: str | None = None
-        beside: Iterator[UnitResult] = iter(())
-        if lookup is not None:
-            explain_baseline(lookup, records, results, neuron_ids, listen)
-            baseline, beside = lookup.fingerprint, results.units(lookup.fingerprint)
+        with Workers(_count_workers(spec, records, neuron_ids)) as workers:
+            stages = _EmbeddedStages(spec, records, folder, results, workers, listen)
+            baseline, neuron_ids = stages.prepare(neuron_ids)
+            if not spec.asks_models:
+                stages.explain(baseline, neuron_ids)
+                return
+        _ask_models(spec, records, folder, results, baseline, neuron_ids, listen)
+
+
+@dataclass(frozen=True, slots=True)
+class _EmbeddedStages:
+    """What is done without language models: the baseline, patterns, and the embedded default."""
+
+    spec: RunSpec
+    records: RecordSource
+    folder: RunFolder
+    results: Results
+    workers: Workers
+    listen: Listener
+
+    def prepare(self, neuron_ids: list[NeuronId]) -> tuple[str | None, list[NeuronId]]:
+        """Fingerprint of the baseline, if there is one beside the method; the units in order."""
+        spec, records = self.spec, self.records
+        if why_no_token_means(records):
+            baseline: str | None = None
+            beside: Iterator[UnitResult] = iter(())
+        elif spec.explainer == TOKEN_LOOKUP and not spec.asks_models:
+            return None, neuron_ids
+        else:
+            lookup = make_lookup(spec, records)
+            spread = spread_over(self.workers, baseline_spec(spec), self.folder)
+            explain_baseline(lookup, records, self.results, neuron_ids, self.listen, spread)
+            baseline, beside = lookup.fingerprint, self.results.units(lookup.fingerprint)
         neuron_ids = order_neurons(spec.order, neuron_ids, beside, records.read_density)
-        if lack_patterns(spec, records, folder, neuron_ids):
-            if lookup is not None:
-                report(folder, notice="Patterns are being found; so far, the token lookup table.")
-                listen(ReportWritten(folder.report))
-            find_patterns(spec, records, folder, neuron_ids, listen)
-        if not spec.asks_models:
-            with open_embedded(spec, records, folder, baseline) as method:
-                explain(method, records, results, neuron_ids, listen)
-            return
-        with open_method(spec, records, folder, baseline, listen) as opened:
-            finished = results.finished(opened.method.fingerprint)
-            waiting = [neuron_id for neuron_id in neuron_ids if neuron_id not in finished]
-            _announce(spec, opened, records, waiting, listen)
-            explain(opened.method, records, results, neuron_ids, listen)
-            uncounted = opened.models.uncounted()
+        if lack_patterns(spec, records, self.folder, neuron_ids):
+            if baseline is not None:
+                notice = "Patterns are being found; so far, the token lookup table."
+                report(self.folder, notice=notice)
+                self.listen(ReportWritten(self.folder.report))
+            find_patterns(spec, records, self.folder, neuron_ids, self.listen, self.workers)
+        return baseline, neuron_ids
+
+    def explain(self, baseline: str | None, neuron_ids: Sequence[NeuronId]) -> None:
+        spread = spread_over(self.workers, self.spec, self.folder)
+        with open_embedded(self.spec, self.records, self.folder, baseline) as method:
+            explain(method, self.records, self.results, neuron_ids, self.listen, spread)
+
+
+def _count_workers(spec: RunSpec, records: RecordSource, neuron_ids: Sequence[NeuronId]) -> int:
+    """Published records may be fetched: that is waiting, and not work."""
+    return count_workers(len(neuron_ids), spec.memory_gb) if isinstance(records, NeuronStore) else 0
+
+
+def _ask_models(
+    spec: RunSpec,
+    records: RecordSource,
+    folder: RunFolder,
+    results: Results,
+    baseline: str | None,
+    neuron_ids: Sequence[NeuronId],
+    listen: Listener,
+) -> None:
+    with open_method(spec, records, folder, baseline, listen) as opened:
+        finished = results.finished(opened.method.fingerprint)
+        waiting = [neuron_id for neuron_id in neuron_ids if neuron_id not in finished]
+        _announce(spec, opened, records, waiting, listen)
+        explain(opened.method, records, results, neuron_ids, listen)
+        uncounted = opened.models.uncounted()
     if uncounted.n_requests:
         listen(Noted("cost", f"{uncounted.n_requests:,} more requests got no answer; the servers "
                      f"may have charged for them: {uncounted.sentence()} at most"))  # fmt: skip

@@ -74,11 +74,14 @@ class Results(ResultsFile):
         candidates: Sequence[Candidate] = (),
         cost: UnitCost | None = None,
         is_final: bool = True,
+        packed_windows: bytes | None = None,
     ) -> None:
         """One unit's explanation with everything that was scored of it, in one transaction.
 
-        Not final: what comes of the unit later takes its place, as in a cascade.
+        Not final: what comes of the unit later takes its place, as in a cascade. packed_windows:
+        what `pack_windows` made of the windows, in their place.
         """
+        windows = pack_windows(scored.windows) if packed_windows is None else packed_windows
         with self._transaction():
             explanation_id = self._add_explanation(
                 fingerprint,
@@ -97,8 +100,7 @@ class Results(ResultsFile):
                 ],
             )  # fmt: skip
             self._connection.execute(
-                "INSERT INTO scored_windows VALUES (?, ?, ?, ?)",
-                (*key, pack_windows(scored.windows)),
+                "INSERT INTO scored_windows VALUES (?, ?, ?, ?)", (*key, windows)
             )
             self._connection.executemany(
                 "INSERT INTO candidates VALUES (?, ?, ?, ?, ?, ?, ?)",
