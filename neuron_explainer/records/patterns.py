@@ -6,7 +6,7 @@ read backwards from the token on which the unit is active.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NamedTuple, TypeAlias
@@ -119,7 +119,10 @@ class _Node:
 
     def child(self, token: str | None) -> _Node:
         if token is not None:
-            return self.children.setdefault(token, _Node())
+            child = self.children.get(token)
+            if child is None:
+                child = self.children[token] = _Node()
+            return child
         if self.any is None:
             self.any = _Node()
         return self.any
@@ -156,10 +159,8 @@ class PatternTrie:
         place adds comes on top.
         """
         contexts = self.contexts
-        found = max(_values(self._root, tokens, place, 0), key=_strength, default=None)
-        if found is not None:
-            value = found[2]
-        else:
+        value = _find_value(self._root, tokens, place)
+        if value is None:
             value = self.table.expected_activation(tokens[place])
             if place > 0:
                 value += contexts.by_previous.get(tokens[place - 1], 0.0)
@@ -189,20 +190,21 @@ class PatternTrie:
                 node.value = value
 
 
-def _strength(found: tuple[int, int, float]) -> tuple[int, int]:
-    return found[:2]
-
-
-def _values(
-    node: _Node, tokens: Sequence[str], place: int, n_fixed: int, length: int = 0
-) -> Iterator[tuple[int, int, float]]:
-    """(tokens that had to fit, length, value) of each path that fits, the nearer tokens' first."""
-    if node.value is not None:
-        yield n_fixed, length, node.value
-    if place < 0:
-        return
-    child = node.children.get(tokens[place])
-    if child is not None:
-        yield from _values(child, tokens, place - 1, n_fixed + 1, length + 1)
-    if node.any is not None:
-        yield from _values(node.any, tokens, place - 1, n_fixed, length + 1)
+def _find_value(root: _Node, tokens: Sequence[str], place: int) -> float | None:
+    """Of the path that fits with most tokens that had to, then the longest, then the one that
+    fixes the nearer tokens; None when none fits."""
+    found: float | None = None
+    strength = (-1, -1)
+    waiting = [(root, place, 0, 0)]  # node, place, tokens that had to fit, length
+    while waiting:
+        node, place, n_fixed, length = waiting.pop()
+        if node.value is not None and (n_fixed, length) > strength:
+            found, strength = node.value, (n_fixed, length)
+        if place < 0:
+            continue
+        if node.any is not None:
+            waiting.append((node.any, place - 1, n_fixed, length + 1))
+        child = node.children.get(tokens[place])
+        if child is not None:
+            waiting.append((child, place - 1, n_fixed + 1, length + 1))
+    return found

@@ -294,23 +294,21 @@ class _Window(NamedTuple):
     record: ActivationRecord
     simulation: SequenceSimulation
     pair: WindowPair
-
-    @property
-    def n_counted(self) -> int:
-        """Tokens, with a prediction or without."""
-        return sum(activation is not None for activation in self.record.activations)
+    n_counted: int
+    """Tokens that count, with a prediction or without."""
 
 
 def _pair(record: ActivationRecord, simulation: SequenceSimulation) -> _Window:
     real, simulated = record.activations, simulation.expected_activations
     if len(real) != len(simulated):
         raise ValueError(f"{len(simulated)} predictions for a window of {len(real)} tokens")
-    if None in real or None in simulated:
+    n_counted = len(real) - real.count(None)
+    if n_counted < len(real) or None in simulated:
         both = zip(real, simulated, strict=True)
         kept = [i for i, pair in enumerate(both) if None not in pair]
         real, simulated = tuple(real[i] for i in kept), tuple(simulated[i] for i in kept)
     pair = WindowPair(np.array(real, dtype=np.float64), np.array(simulated, dtype=np.float64))
-    return _Window(record, simulation, pair)
+    return _Window(record, simulation, pair, n_counted)
 
 
 def _by_chance(headline: Score, windows: Sequence[_Window], seeds: tuple[int, int, int]) -> Score:
