@@ -22,7 +22,7 @@ from neuron_explainer.errors import StoreError
 from neuron_explainer.records.listed import MAX_INDEX, ListedExplanation, ListedScore, Polarity
 from neuron_explainer.records.neuron import NeuronId
 from neuron_explainer.stores.closing import Closing
-from neuron_explainer.stores.library_schema import CHANGES
+from neuron_explainer.stores.library_schema import CHANGES, RANKS
 from neuron_explainer.stores.library_search import Filters, Found, find
 from neuron_explainer.stores.migrations import migrate, version_of
 from neuron_explainer.stores.sqlite_file import BUSY_S, reader_mode
@@ -96,6 +96,7 @@ class Library(Closing):
         # Of what readers need, an older file lacks nothing.
         if not 1 <= version_of(self._connection) <= len(CHANGES):
             raise StoreError(f"{self._path} is a library of another version; import into a new one")
+        self._connection.execute(RANKS)
 
     def close(self) -> None:
         self._connection.close()

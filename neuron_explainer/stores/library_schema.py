@@ -12,11 +12,18 @@ score, `score0` to `score10` or `unscored`. A filter is then part of the search,
 no look at rows that do not pass. Triggers keep the index in step with the explanations.
 """
 
+from neuron_explainer.stores.library_search import N_SPACES
+
 TAGS = """
 'layer' || {row}.layer_index || ' source' || {row}.source_id || ' ' ||
 coalesce('score' || max(0, min(10, CAST({row}.score * 10 AS INTEGER))), 'unscored')
 """
 """`score_tag` of library_search.py is the same."""
+RANKS = f"""
+CREATE TEMP VIEW ranks AS SELECT id, {N_SPACES.format(text="text")} AS n_spaces, score
+FROM explanations
+"""
+"""What library_search.py ranks by; of one connection, so that no file need have it."""
 CHANGES = (
     f"""
 CREATE TABLE sources (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE);

@@ -32,6 +32,8 @@ MOST_RANKED = 5000
 """So many of the explanations that fit are ranked."""
 MOST_OF_A_WORD = 2000
 """The same, of each word, where any of several words is enough."""
+MOST_COUNTS = 10_000
+"""So many terms are kept with their counts."""
 ENOUGH = 5
 """With fewer that have all words, those that have any are looked for."""
 LEAST_BEGINNING = 3
@@ -47,6 +49,8 @@ FUNCTION_WORDS = frozenset((
     "the", "their", "them", "these", "they", "this", "to", "was", "what", "when", "where", "which",
     "who", "with",
 ))  # fmt: skip
+N_SPACES = "length({text}) - length(replace({text}, ' ', ''))"
+"""SQL: what the length of an explanation is measured by; `ranks` has it, beside the score."""
 _PART = re.compile(r'"([^"]*)"|([^\s"!#$%&()*+,./:;<=>?@\[\\\]^`{|}~]+)')
 """A phrase, or a word: what ASCII punctuation other than `'`, `-` and `_` parts."""
 
@@ -59,8 +63,8 @@ class Filters:
     min_score: float | None = None
     """Of an explanation's first score, whatever its kind; those without one do not pass."""
     source: str | None = None
-    tag: str | None = None
-    """Another word that an explanation's `tags` must hold."""
+    any_tag: tuple[str, ...] = ()
+    """Other words: an explanation's `tags` must hold one of them; empty: any will do."""
     condition: str = ""
     """More that its row must fulfil: SQL over the columns of `explanations`, with `values`."""
     values: tuple[object, ...] = ()
@@ -108,18 +112,33 @@ class _Query(NamedTuple):
 
     @property
     def more(self) -> str:
-        return f" AND ({self.filters.condition})" if self.filters.condition else ""
+        if not self.filters.condition:
+            return ""
+        row = f"explanations.id = words.rowid AND ({self.filters.condition})"
+        return f" AND EXISTS (SELECT 1 FROM explanations WHERE {row})"
 
 
-def find(connection: sqlite3.Connection, words: str, filters: Filters, *, limit: int) -> Found[int]:
-    """Ids of the explanations that fit best, as the module says; MOST_RANKED at the most."""
+def find(
+    connection: sqlite3.Connection,
+    words: str,
+    filters: Filters,
+    *,
+    limit: int,
+    counts: dict[str, int] | None = None,
+) -> Found[int]:
+    """Ids of the explanations that fit best, as the module says; MOST_RANKED at the most.
+
+    The tables are `explanations`, `words`, and `ranks`: what is ranked by, a row an explanation.
+    counts: of terms in these explanations, as earlier searches counted them; is added to.
+    """
     limit = min(limit, MOST_RANKED)
+    counted = {} if counts is None else counts
     terms = split_query(words)
     n_rows = connection.execute("SELECT coalesce(max(id), 0) FROM explanations").fetchone()[0]
     most = max(LEAST_COMMON, int(COMMON_SHARE * n_rows))
-    counts = {term: _count(connection, term, most + 1) for term in terms[:MOST_WORDS]}
-    kept = [t for t, n in counts.items() if t.is_phrase or not (_is_function(t) or n > most)]
-    kept = kept or [*counts]
+    n_with = {term: _count(connection, term, most + 1, counted) for term in terms[:MOST_WORDS]}
+    kept = [t for t, n in n_with.items() if t.is_phrase or not (_is_function(t) or n > most)]
+    kept = kept or [*n_with]
     left_out = tuple(term.text for term in terms if term not in kept)
     looked_for = tuple(term.text for term in kept)
     if not kept or limit < 1:
@@ -128,7 +147,7 @@ def find(connection: sqlite3.Connection, words: str, filters: Filters, *, limit:
     hits = _with_all(query, " AND ".join(term.quoted for term in kept), limit)
     n_with_all = len(hits)
     if n_with_all < min(limit, ENOUGH):
-        weights = {term: math.log(1 + n_rows / max(1, counts[term])) for term in kept}
+        weights = {term: math.log(1 + n_rows / max(1, n_with[term])) for term in kept}
         more = [*_with_beginning(query, kept, limit), *_with_any(query, weights, limit)]
         hits = [*dict.fromkeys([*hits, *more])][:limit]
     return Found(tuple(hits), looked_for, left_out, n_with_all)
@@ -156,10 +175,15 @@ def _is_function(term: _Term) -> bool:
     return term.text.lower() in FUNCTION_WORDS
 
 
-def _count(connection: sqlite3.Connection, term: _Term, most: int) -> int:
-    """In how many explanations a term is; not more than `most` are counted."""
-    query = "SELECT count(*) FROM (SELECT 1 FROM words WHERE words MATCH ? LIMIT ?)"
-    return int(connection.execute(query, (f"text : {term.quoted}", most)).fetchone()[0])
+def _count(connection: sqlite3.Connection, term: _Term, most: int, counts: dict[str, int]) -> int:
+    """In how many explanations a term is; not more than `most` are counted, and none twice."""
+    if term.quoted not in counts:
+        if len(counts) >= MOST_COUNTS:
+            counts.clear()
+        query = "SELECT count(*) FROM (SELECT 1 FROM words WHERE words MATCH ? LIMIT ?)"
+        row = connection.execute(query, (f"text : {term.quoted}", most)).fetchone()
+        counts[term.quoted] = int(row[0])
+    return counts[term.quoted]
 
 
 def _tags(connection: sqlite3.Connection, filters: Filters) -> str:
@@ -171,8 +195,8 @@ def _tags(connection: sqlite3.Connection, filters: Filters) -> str:
         query = "SELECT id FROM sources WHERE name = ?"
         row = connection.execute(query, (filters.source,)).fetchone()
         tags.append(f"source{row[0] if row else 0}")
-    if filters.tag is not None:
-        tags.append(f'"{filters.tag}"')
+    if filters.any_tag:
+        tags.append("(" + " OR ".join(f'"{tag}"' for tag in filters.any_tag) + ")")
     if filters.min_score is not None:
         tenths = range(score_tag(filters.min_score), 11)
         tags.append("(" + " OR ".join(f"score{tenth}" for tenth in tenths) + ")")
@@ -182,9 +206,9 @@ def _tags(connection: sqlite3.Connection, filters: Filters) -> str:
 def _with_all(query: _Query, words: str, limit: int) -> list[int]:
     """Of the ones that match: the shortest, then the best scored."""
     rows = query.connection.execute(
-        "SELECT id, length(text) - length(replace(text, ' ', '')) AS n_spaces, score FROM ("
-        "  SELECT explanations.id, explanations.text, score FROM words CROSS JOIN explanations"
-        "  ON explanations.id = words.rowid WHERE words MATCH ? AND (? IS NULL OR score >= ?)"
+        "SELECT id, n_spaces, score FROM ("
+        "  SELECT ranks.id, n_spaces, score FROM words CROSS JOIN ranks"
+        "  ON ranks.id = words.rowid WHERE words MATCH ? AND (? IS NULL OR score >= ?)"
         f"{query.more} LIMIT ?"
         ") ORDER BY n_spaces, score DESC NULLS LAST, id LIMIT ?",
         (
@@ -219,8 +243,8 @@ def _with_any(query: _Query, weights: dict[_Term, float], limit: int) -> list[in
 def _rows_with(query: _Query, term: _Term) -> Iterator[tuple[Any, ...]]:
     """(id, score) of the first explanations with the term; no score is the lowest."""
     return query.connection.execute(
-        "SELECT explanations.id, coalesce(score, -1e999) FROM words CROSS JOIN explanations"
-        " ON explanations.id = words.rowid WHERE words MATCH ? AND (? IS NULL OR score >= ?)"
+        "SELECT ranks.id, coalesce(score, -1e999) FROM words CROSS JOIN ranks"
+        " ON ranks.id = words.rowid WHERE words MATCH ? AND (? IS NULL OR score >= ?)"
         f"{query.more} LIMIT ?",
         (
             query.match(term.quoted), query.filters.min_score, query.filters.min_score,

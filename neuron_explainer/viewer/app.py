@@ -59,6 +59,7 @@ def create_app(
         state.refresh()
         yield
         feeds.end()
+        state.close()
 
     app = FastAPI(lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
     app.state.viewer, app.state.feeds = state, feeds

@@ -91,11 +91,11 @@ class Compared:
 
 def compare(this: UnitRows, side: Side, other: UnitRows, beside: Side) -> Compared:
     """Reads the scores of both once; the two may be of one file."""
-    place = this.attach(other)
     methods = (side.method.number, beside.method.number)
-    pairs = np.array(this.select(PAIRS.format(other=place), methods), dtype=np.float64)
+    with this.attached(other) as place:
+        pairs = np.array(this.select(PAIRS.format(other=place), methods), dtype=np.float64)
+        left_out = dict(this.select(LEFT_OUT.format(other=place), methods[::-1]))
     table = pairs.reshape(-1, 4)  # (unit, 4): layer, neuron, this score, that score
-    left_out = dict(this.select(LEFT_OUT.format(other=place), methods[::-1]))
     difference = table[:, 2] - table[:, 3]  # (unit,)
     order = np.lexsort((table[:, 1], table[:, 0], -difference))
     table = table[order]

@@ -5,12 +5,15 @@
     makers         explainer, its model, simulator and scorer, each combination once
     explanations   one row a unit and method, the first that was written
     words          full-text index (FTS5, Porter stems) of the texts, without the texts
+    ranks          of each text its length and score: what a search reads of the thousands that fit
 
-`words` and `explanations` are what `stores.library_search.find` reads. Everything can be made again
-from the results.
+`words`, `ranks` and `explanations` are what `stores.library_search.find` reads. Everything can be
+made again from the results.
 """
 
-VERSION = "4"
+from neuron_explainer.stores.library_search import N_SPACES
+
+VERSION = "5"
 COLUMNS = {
     "score": "score",
     "random": "random_only",
@@ -26,7 +29,7 @@ TAGS = (
 """`score_tag` of library_search.py is the same."""
 DROP = tuple(
     f"DROP TABLE IF EXISTS {table}"
-    for table in ("about", "methods", "makers", "words", "explanations")
+    for table in ("about", "methods", "makers", "words", "ranks", "explanations")
 )
 CREATE = (
     "CREATE TABLE about (name TEXT PRIMARY KEY, value TEXT)",
@@ -60,18 +63,26 @@ CREATE TABLE explanations (
 """,
     "CREATE VIRTUAL TABLE words USING fts5 (text, tags, content = '', columnsize = 0, "
     "tokenize = 'porter unicode61 remove_diacritics 2')",
+    "CREATE TABLE ranks (id INTEGER PRIMARY KEY, n_spaces INTEGER NOT NULL, score REAL)",
     "CREATE TRIGGER explanations_added AFTER INSERT ON explanations WHEN new.text IS NOT NULL "
     f"BEGIN INSERT INTO words (rowid, text, tags) VALUES (new.id, new.text, "
-    f"{TAGS.format(row='new')}); END",
+    f"{TAGS.format(row='new')}); "
+    f"INSERT INTO ranks VALUES (new.id, {N_SPACES.format(text='new.text')}, new.score); END",
     "CREATE TRIGGER explanations_gone AFTER DELETE ON explanations WHEN old.text IS NOT NULL "
     "BEGIN INSERT INTO words (words, rowid, text, tags) VALUES ('delete', old.id, old.text, "
-    f"{TAGS.format(row='old')}); END",
+    f"{TAGS.format(row='old')}); DELETE FROM ranks WHERE id = old.id; END",
     "CREATE INDEX explanations_not_final ON explanations (number) WHERE NOT is_final",
 )
+FILTERED = ("layer_index", "neuron_index", "score", "density", "makers")
+"""What lists are filtered by, behind the unit that rows of one value are in the order of."""
 INDEXES = tuple(
     f"CREATE INDEX IF NOT EXISTS explanations_by_{name} ON explanations "
-    f"(method, {column}, layer_index, neuron_index)"
-    for name, column in {**COLUMNS, "makers": "makers"}.items()
+    f"({', '.join(dict.fromkeys(columns))})"
+    for name, columns in {
+        "unit": ("method", *FILTERED),
+        "makers": ("method", "makers"),
+        **{name: ("method", column, *FILTERED) for name, column in COLUMNS.items()},
+    }.items()
 )
-"""Of the columns that lists are sorted by, and of who made a row; made when all rows are there,
-which is much quicker."""
+"""Of what lists are sorted by: each has all that they are filtered by, so that no row is looked at
+which does not pass; and of who made a row. Made when all rows are there, which is much quicker."""

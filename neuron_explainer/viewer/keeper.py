@@ -6,11 +6,13 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
 from neuron_explainer.errors import NeuronExplainerError
 from neuron_explainer.records.cost import UnitCost
+from neuron_explainer.viewer.kept_rows import KeptRows
 from neuron_explainer.viewer.selection import Selection
 from neuron_explainer.viewer.sources import ViewSource
 from neuron_explainer.viewer.summaries import summarize
@@ -19,8 +21,6 @@ from neuron_explainer.viewer.unit_rows import Method, UnitRows
 
 logger = logging.getLogger(__name__)
 INDEX = "view.sqlite"
-N_COUNTS = 256
-"""Of selections, that are kept."""
 LOOK_EVERY_S = 2.0
 """Whether the results have changed is looked at so seldom at least."""
 A_MOMENT_S = 0.3
@@ -47,7 +47,7 @@ class IndexKeeper:
         """Why it could not be brought up to date; None: it could."""
         self.version = 0
         """Grows with every change."""
-        self._counts: dict[tuple[int, int, Selection], int] = {}
+        self._kept = KeptRows(self.path, is_over=True)
         self._clock = clock
         self._looked_s = float("-inf")
         self._seen: tuple[object, ...] | None = None
@@ -61,14 +61,7 @@ class IndexKeeper:
 
     def count(self, rows: UnitRows, method: Method, selection: Selection) -> int:
         """Rows of a selection; counted once for each version of the index."""
-        if self.building is not None:
-            return rows.count(method, selection)
-        asked = (self.version, method.number, selection.narrowed())
-        if asked not in self._counts:
-            if len(self._counts) >= N_COUNTS:
-                self._counts.clear()
-            self._counts[asked] = rows.count(method, selection)
-        return self._counts[asked]
+        return self._kept.count(rows, method, selection)
 
     def refresh(self) -> None:
         """Begins to read what is new, unless that is under way."""
@@ -95,6 +88,7 @@ class IndexKeeper:
         """Reads all that is new; what goes wrong is kept in `problem`, for the pages to tell."""
         with self._lock:
             seen = self._signature()
+            self._kept.end()
             try:
                 self._update()
                 self.problem = None
@@ -102,18 +96,17 @@ class IndexKeeper:
                 logger.warning("%s", error)
                 self.problem = str(error)
             finally:
+                self._kept = KeptRows(self.path)
                 self.building = None
                 self._seen = seen
 
-    def rows(self) -> UnitRows | None:
-        """To be closed by who asks; None: nothing is explained yet."""
-        if not self.path.exists():
-            return None
-        rows = UnitRows(self.path)
-        if rows.is_made:
-            return rows
-        rows.close()
-        return None
+    def rows(self) -> AbstractContextManager[UnitRows | None]:
+        """None: nothing is explained yet."""
+        return self._kept.lend()
+
+    def close(self) -> None:
+        """Keeps no connection open any more."""
+        self._kept.end()
 
     def _update(self) -> None:
         if self.source.open_rows is None or not any(self._signature()):

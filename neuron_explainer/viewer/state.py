@@ -70,6 +70,11 @@ class State:
         for keeper in self.keepers.values():
             keeper.update()
 
+    def close(self) -> None:
+        """Keeps no file open any more."""
+        for keeper in self.keepers.values():
+            keeper.close()
+
     def links(self, key: str) -> Links:
         return ServerLinks(None if key == self.first.key else key)
 
@@ -87,12 +92,8 @@ class State:
         """The index and one of its methods, the current one if not said; None: not there yet."""
         keeper = self.keepers[key]
         keeper.refresh()
-        found = keeper.rows()
-        if found is None:
-            yield None, None
-            return
-        with found as rows:
-            yield rows, rows.method(fingerprint)
+        with keeper.rows() as rows:
+            yield rows, None if rows is None else rows.method(fingerprint)
 
     def site(self, served: Served, here: str) -> Site:
         """here: the page's name in the navigation."""

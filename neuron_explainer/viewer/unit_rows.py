@@ -10,9 +10,9 @@ from __future__ import annotations
 import json
 import secrets
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,6 +22,7 @@ from neuron_explainer.stores.closing import Closing
 from neuron_explainer.stores.library_search import MOST_RANKED, Filters, Found, find
 from neuron_explainer.stores.sqlite_file import BUSY_S, reader_mode
 from neuron_explainer.viewer.index_schema import COLUMNS, VERSION
+from neuron_explainer.viewer.list_sql import conditions, order_by, passing
 from neuron_explainer.viewer.selection import RELEVANCE, UNIT, Selection
 
 ROW_COLUMNS = (
@@ -90,16 +91,24 @@ class SearchHits(NamedTuple):
 class UnitRows(Closing):
     """Reads the file of `unit_index.UnitIndex`; StoreError where that cannot be done."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, word_counts: dict[str, int] | None = None) -> None:
+        """word_counts: see `library_search.find`."""
         self._path = path
+        self._word_counts = word_counts
         with self._naming():
             uri = f"{path.absolute().as_uri()}?mode={reader_mode(path)}"
             self._connection = sqlite3.connect(
                 uri, uri=True, isolation_level=None, timeout=BUSY_S, check_same_thread=False
-            )  # of one request, which may go from thread to thread
+            )  # of one request at a time, which may go from thread to thread
+            self._file = _identity(path)
 
     def close(self) -> None:
         self._connection.close()
+
+    @property
+    def is_there(self) -> bool:
+        """Whether the file is still the one at its path."""
+        return _identity(self._path) == self._file
 
     @property
     def is_made(self) -> bool:
@@ -140,14 +149,14 @@ class UnitRows(Closing):
         return [name for (name,) in self._select(query, (method.number,))]
 
     def count(self, method: Method, selection: Selection) -> int:
-        where, values = self._where(method, selection)
+        where, values = self._where(method, selection, is_ordered=False)
         query = f"SELECT count(*) FROM explanations WHERE {where}"
         return int(self._select(query, values)[0][0])
 
     def at(self, method: Method, selection: Selection, place: int, n: int) -> list[UnitRow]:
         """At most n rows from a place in the list, from 0."""
         where, values = self._where(method, selection)
-        order = _order(selection)
+        order = order_by(selection)
         ids = f"SELECT id FROM explanations WHERE {where} {order} LIMIT ? OFFSET ?"
         return self._read(f"WHERE id IN ({ids}) {order}", [*values, n, place])
 
@@ -167,7 +176,7 @@ class UnitRows(Closing):
                     continue  # The page before ended among those without.
                 last = None
             behind, more = _behind(selection, last, has_value=has_value)
-            query = f"WHERE {where}{behind} {_order(selection)} LIMIT ?"
+            query = f"WHERE {where}{behind} {order_by(selection)} LIMIT ?"
             rows += self._read(query, [*values, *more, n - len(rows)])
             if len(rows) >= n:
                 break
@@ -186,7 +195,7 @@ class UnitRows(Closing):
 
     def search(self, method: Method, selection: Selection, place: int, n: int) -> SearchHits:
         """The explanations that fit the words best, from a place on."""
-        found = self._find(method, selection, place + n + 1)
+        found = self._look_for([method], selection, place + n + 1)
         ids = found.hits[place : place + n]
         rows = {row[0]: _row(row) for row in self._select(_by_ids(len(ids)), ids)}
         has_more = len(found.hits) > place + n
@@ -196,10 +205,10 @@ class UnitRows(Closing):
         self, method: Method | None, selection: Selection, n: int
     ) -> list[tuple[Method, UnitRow]]:
         """As `search`, of every method but one; None: of every method."""
-        number = 0 if method is None else method.number
-        conditions = [*_conditions(selection), ("method <> ?", number)]
-        ids = self._look_for(selection, conditions, None, n).hits
-        methods = {one.number: one for one in self.methods()}
+        methods = {one.number: one for one in self.methods() if one != method}
+        if not methods:
+            return []
+        ids = self._look_for([*methods.values()], selection, n).hits
         of = dict(self._select(_methods_of(len(ids)), ids))
         rows = {row[0]: _row(row) for row in self._select(_by_ids(len(ids)), ids)}
         return [(methods[of[i]], rows[i]) for i in ids]
@@ -233,49 +242,43 @@ class UnitRows(Closing):
             return None
         return self.at(method, Selection(), secrets.randbelow(n), 1)[0].neuron_id
 
-    def attach(self, other: UnitRows) -> str:
-        """Name of another file's tables in `select`, from now on."""
+    @contextmanager
+    def attached(self, other: UnitRows) -> Iterator[str]:
+        """Name of another file's tables in `select`, inside."""
         if other._path == self._path:
-            return "main"
+            yield "main"
+            return
         uri = f"{other._path.absolute().as_uri()}?mode={reader_mode(other._path)}"
         self._select("ATTACH ? AS other", (uri,))
-        return "other"
+        try:
+            yield "other"
+        finally:
+            self._select("DETACH other")
 
     def select(self, query: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         """For the summaries; SQL of this package alone."""
         return self._select(query, values)
 
-    def _where(self, method: Method, selection: Selection) -> tuple[str, list[Any]]:
-        parts, values = ["method = ?"], list[Any]([method.number])
-        for condition, value in _conditions(selection):
-            parts.append(condition)
-            if value is not None:
-                values.append(value)
-        if selection.q:
-            parts.append("id IN (SELECT value FROM json_each(?))")
-            values.append(json.dumps(self._find(method, selection, MOST_RANKED).hits))
-        return " AND ".join(parts), values
+    def _where(
+        self, method: Method, selection: Selection, *, is_ordered: bool = True
+    ) -> tuple[str, list[Any]]:
+        found = self._look_for([method], selection, MOST_RANKED).hits if selection.q else None
+        return passing(method.number, selection, found, is_ordered=is_ordered)
 
-    def _find(self, method: Method, selection: Selection, limit: int) -> Found[int]:
-        tag = f"method{method.number}"
-        return self._look_for(selection, list(_conditions(selection)), tag, limit)
-
-    def _look_for(
-        self,
-        selection: Selection,
-        conditions: Sequence[tuple[str, Any]],
-        tag: str | None,
-        limit: int,
-    ) -> Found[int]:
+    def _look_for(self, methods: Sequence[Method], selection: Selection, limit: int) -> Found[int]:
+        """Explanations of any of some methods, one at least."""
+        others = [*conditions(replace(selection, layer=None, min_score=None))]
         filters = Filters(
             layer_index=selection.layer,
             min_score=selection.min_score,
-            tag=tag,
-            condition=" AND ".join(condition for condition, _ in conditions),
-            values=tuple(value for _, value in conditions if value is not None),
+            any_tag=tuple(f"method{method.number}" for method in methods),
+            condition=" AND ".join(condition.sql for condition in others),
+            values=tuple(value for condition in others for value in condition.values),
         )
         with self._naming():
-            return find(self._connection, selection.q, filters, limit=limit)
+            return find(
+                self._connection, selection.q, filters, limit=limit, counts=self._word_counts
+            )
 
     def _read(self, rest: str, values: Sequence[Any]) -> list[UnitRow]:
         return [_row(row) for row in self._select(f"{READ} {rest}", values)]
@@ -327,16 +330,6 @@ def _value(row: UnitRow, selection: Selection) -> float | None:
     return value
 
 
-def _order(selection: Selection) -> str:
-    direction = " DESC" if selection.desc else ""
-    if selection.sort in (UNIT, RELEVANCE):
-        return f"ORDER BY layer_index{direction}, neuron_index{direction}"
-    column = COLUMNS[selection.sort]
-    return (
-        f"ORDER BY {column}{direction} NULLS LAST, layer_index{direction}, neuron_index{direction}"
-    )
-
-
 def _behind(
     selection: Selection, last: _Cursor | None, *, has_value: bool
 ) -> tuple[str, list[Any]]:
@@ -357,22 +350,12 @@ def _behind(
     return behind, [last.value, *unit]
 
 
-def _conditions(selection: Selection) -> Iterator[tuple[str, Any]]:
-    """SQL, and the value for its place; None: it has no place."""
-    compared: Mapping[str, Any] = {
-        "layer_index = ?": selection.layer,
-        "score >= ?": selection.min_score,
-        "score <= ?": selection.max_score,
-        "density >= ?": selection.min_density,
-        "density <= ?": selection.max_density,
-    }
-    yield from ((condition, value) for condition, value in compared.items() if value is not None)
-    if selection.status is not None:
-        yield f"score IS {'NOT ' if selection.status == 'scored' else ''}NULL", None
-    for column in ("model", "simulator", "scorer"):
-        name = getattr(selection, column)
-        if name is not None:
-            yield f"makers IN (SELECT number FROM makers WHERE {column} = ?)", name
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Of the file at a path; None: there is none."""
+    with suppress(FileNotFoundError):
+        found = path.stat()
+        return found.st_dev, found.st_ino
+    return None
 
 
 def _by_ids(n: int) -> str:

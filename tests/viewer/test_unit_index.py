@@ -32,13 +32,16 @@ def contents(index: Path) -> dict[str, list[UnitRow]]:
 
 
 def words_of(index: Path) -> list[tuple[object, ...]]:
-    """What the full-text index says of every row, by the row's unit."""
+    """What the full-text index says of every row and it is ranked by, by the row's unit."""
     with sqlite3.connect(index) as connection:
         found = connection.execute(
-            "SELECT method, layer_index, neuron_index FROM words JOIN explanations "
-            "ON explanations.id = words.rowid WHERE words MATCH 'time OR colour' ORDER BY 1, 2, 3"
+            "SELECT method, layer_index, neuron_index, n_spaces, ranks.score FROM words "
+            "JOIN explanations ON explanations.id = words.rowid LEFT JOIN ranks USING (id) "
+            "WHERE words MATCH 'time OR colour OR verbs' ORDER BY 1, 2, 3"
         ).fetchall()
+        ((n_ranks,),) = connection.execute("SELECT count(*) FROM ranks")
     connection.close()
+    assert n_ranks == len(found)
     return found
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from neuron_explainer.errors import UsageError
 from neuron_explainer.records.neuron import NeuronId
 from neuron_explainer.stores.result_rows import ResultRows
 from neuron_explainer.viewer.index_schema import COLUMNS
+from neuron_explainer.viewer.list_sql import order_by, passing
 from neuron_explainer.viewer.selection import RELEVANCE, SORTS, Selection, parse_selection
 from neuron_explainer.viewer.unit_index import UnitIndex
 from neuron_explainer.viewer.unit_rows import Method, UnitRow, UnitRows
@@ -128,6 +130,26 @@ def test_filters_let_through_what_fits_in_lists_and_in_searches(
     else:  # which words are enough depends on how many have them all
         assert found == list(filter(fits(selection), found))
         assert all("time" in str(row.text) or "colour" in str(row.text) for row in found)
+
+
+@pytest.mark.parametrize("desc", [False, True])
+@pytest.mark.parametrize("sort", SORTED_BY)
+def test_a_list_is_read_in_the_order_of_an_index_and_not_sorted_whatever_passes(
+    rows: UnitRows, sort: str, desc: bool
+) -> None:
+    for query in (
+        Selection(), Selection(layer=1), Selection(min_score=0.5), Selection(max_density=0.2),
+        Selection(layer=1, max_density=0.2, min_score=0.1), Selection(status="unscored"),
+        Selection(model="m1"), Selection(model="m1", scorer="s", min_density=0.1, layer=0),
+    ):  # fmt: skip
+        selection = replace(query, sort=sort, desc=desc)
+        where, values = passing(1, selection, None)
+        plan = rows.select(
+            f"EXPLAIN QUERY PLAN SELECT id FROM explanations WHERE {where} "
+            f"{order_by(selection)} LIMIT 50", values,
+        )  # fmt: skip
+        steps = [step[-1] for step in plan]
+        assert not [step for step in steps if "ORDER BY" in step]
 
 
 def test_a_search_finds_those_with_the_word_and_no_others(rows: UnitRows) -> None:
