@@ -6,6 +6,8 @@ import json
 import zlib
 from typing import Any
 
+import orjson
+
 from neuron_explainer.records.scale import ActivationScale
 from neuron_explainer.records.score import Score, ScoredWindow
 from neuron_explainer.records.simulation import SequenceSimulation
@@ -30,7 +32,6 @@ def pack_windows(windows: tuple[ScoredWindow, ...]) -> bytes:
 
 def unpack_windows(blob: bytes) -> tuple[ScoredWindow, ...]:
     """What `pack_windows` made."""
-    plain: list[dict[str, Any]] = json.loads(zlib.decompress(blob).decode("utf-8", "surrogatepass"))
     return tuple(
         ScoredWindow(
             subset=window["subset"],
@@ -40,8 +41,17 @@ def unpack_windows(blob: bytes) -> tuple[ScoredWindow, ...]:
             true_activations=tuple(window["true"]),
             score=Score(*window["score"]),
         )
-        for window in plain
+        for window in _parse(zlib.decompress(blob))
     )
+
+
+def _parse(text: bytes) -> list[dict[str, Any]]:
+    plain: list[dict[str, Any]]
+    try:
+        plain = orjson.loads(text)  # four times as quick as json
+    except orjson.JSONDecodeError:  # as for half of a surrogate pair in a token
+        plain = json.loads(text.decode("utf-8", "surrogatepass"))
+    return plain
 
 
 def _score_fields(score: Score) -> list[Any]:

@@ -15,6 +15,8 @@ _CONTROLS = re.compile(
 )
 _SURROGATES = re.compile("[\ud800-\udfff]")
 _WHITE = re.compile("[\n\r\t]| {2,}|^ +$| $")
+_COLOURS = [f' style="--a:{n / 1000:.3g}"'.replace(":0.", ":.") for n in range(1001)]
+"""Of each thousandth of the full colour."""
 _WHITE_GLYPHS = str.maketrans({"\n": "↵", "\r": "␍", "\t": "⇥", " ": "·"})
 
 
@@ -106,11 +108,8 @@ def _look(value: float | None, full: float) -> str:
     """The attribute that colours a token."""
     if value is None:
         return " class=m"
-    level = min(1.0, value / full) if full > 0 else 0.0
-    if level < 0.001:
-        return ""
-    share = f"{level:.3f}".strip("0").rstrip(".")
-    return f' style="--a:{share}"'
+    level = value / full if full > 0 else 0.0
+    return "" if level < 0.001 else _COLOURS[min(1000, round(1000 * level))]
 
 
 def _written_out(match: re.Match[str]) -> str:
