@@ -4,7 +4,8 @@ After Foote et al. 2023, for a unit's windows of the train split and of the band
 none of which it is scored on:
 
 1. Seed: among the positions with a strong activation that no pattern accounts for yet, the current
-   token with most of the activation; of its positions the strongest.
+   token with most of the activation; of its positions the strongest. Where the first pattern says
+   little of the strongest windows, the second seed is among their peaks, rare as these may be.
 2. Prune: the shortest text that ends there and keeps a stated share of the activation. Of one to
    three tokens the fit text mostly tells (`collector/contexts.py`); else the subject is asked,
    behind a few tokens of other text, as the first positions of a text are like no others.
@@ -41,6 +42,7 @@ from neuron_explainer.explainers.pattern_windows import (
     Vocabulary,
     find_before,
     find_matches,
+    find_peaks,
     find_strong,
     find_strongest,
     find_word_starts,
@@ -78,7 +80,11 @@ class PatternPlan:
     """Of the largest activation from which on one is strong."""
     most_patterns: int = 5
     least_share: float = 0.05
-    """Of the strong activation that a seed's token must have for a search, the first's apart."""
+    """Of the strong activation that a seed's token must have for a search, the first's apart, and
+    that of the peaks."""
+    open_peaks: float = 0.5
+    """Of the strongest windows' peaks that a first pattern may leave before the second is sought
+    among them."""
     prunes: bool = True
     """False: the text is taken as long as it may be."""
     generalises: bool = True
@@ -144,11 +150,10 @@ class UnitSearch:
         windows = read_windows(self.record, self.vocabulary)
         strong = find_strong(windows, self.plan.strong_share)  # (window, seq) bool
         mass = np.where(strong, windows.activations, 0.0) * windows.weights[:, None]
-        total, open_mass = float(mass.sum()), mass.copy()
+        left = _Left(mass, find_peaks(windows, strong))
         patterns: list[Pattern] = []
-        while total > 0 and len(patterns) < self.plan.most_patterns:
-            least = self.plan.least_share * total if patterns else 0.0
-            seed = next_seed(windows, open_mass, least, LENGTHS[-1])
+        while left.total > 0 and len(patterns) < self.plan.most_patterns:
+            seed = self._next_seed(windows, left, len(patterns))
             if seed is None:
                 break
             general = yield from self._generalise(seed)
@@ -157,12 +162,17 @@ class UnitSearch:
                 general = _token_alone(seed, Lack.LONGER)
                 matched = find_matches(general, windows.ids)
             matched[seed.window, seed.place] = True
-            share = float(open_mass[matched].sum()) / total
-            open_mass[matched] = 0.0
-            patterns.append(self._pattern(seed, general, windows, matched, mass, share))
+            shares = left.take(matched)
+            patterns.append(self._pattern(seed, general, windows, matched, mass, shares))
         ordered = tuple(sorted(patterns, key=lambda pattern: -pattern.share))
         before = find_before(windows, mass, self.vocabulary)
         return FoundPatterns(ordered, self._budget.spent, self._budget.is_cut_short, before)
+
+    def _next_seed(self, windows: SearchedWindows, left: _Left, n_patterns: int) -> Seed | None:
+        if n_patterns == 1 and left.open_peaks > self.plan.open_peaks:
+            return next_seed(windows, left.peaks, 0.0, LENGTHS[-1])
+        least = self.plan.least_share * left.total if n_patterns else 0.0
+        return next_seed(windows, left.mass, least, LENGTHS[-1])
 
     def _generalise(self, seed: Seed) -> Generator[list[Question], list[Answer], IdPattern]:
         """The seed's text as sets of token ids."""
@@ -294,7 +304,7 @@ class UnitSearch:
         windows: SearchedWindows,
         matched: NDArray[np.bool_],
         mass: NDArray[np.float64],
-        share: float,
+        shares: _Shares,
     ) -> Pattern:
         """matched: (window, seq); mass: the same, weighted, of what is strongly active."""
         counted = matched & ~np.isnan(windows.activations)
@@ -304,7 +314,7 @@ class UnitSearch:
             sets=tuple(None if s is None else frozenset(map(show, s)) for s in general.sets),
             activation=float(np.average(windows.activations[counted], weights=weights)),
             n_matches=int(counted.sum()),
-            share=share,
+            share=shares.mass,
             precision=float(np.average(mass[counted] > 0, weights=weights)),
             seed=tuple(map(show, seed.text[-len(general.sets) :])),
             seed_activations=windows.read(seed, len(general.sets)),
@@ -312,7 +322,38 @@ class UnitSearch:
             lack=general.lack,
             strongest=find_strongest(windows, matched, mass, self.vocabulary),
             word_starts=find_word_starts(windows, matched, seed, self.vocabulary),
+            peak_share=shares.peaks,
         )
+
+
+class _Shares(NamedTuple):
+    """What a pattern accounts for, and none before it."""
+
+    mass: float
+    peaks: float
+
+
+class _Left:
+    """What no pattern accounts for yet, both (window, seq)."""
+
+    def __init__(self, mass: NDArray[np.float64], peaks: NDArray[np.float64]) -> None:
+        """mass: weighted activation, where it is strong; peaks: as of `find_peaks`."""
+        self.mass, self.peaks = mass.copy(), peaks.copy()
+        self.total = float(mass.sum())
+        self._all_peaks = float(peaks.sum())
+
+    @property
+    def open_peaks(self) -> float:
+        """Share of the peaks; 0 where there are none."""
+        return float(self.peaks.sum()) / self._all_peaks if self._all_peaks else 0.0
+
+    def take(self, matched: NDArray[np.bool_]) -> _Shares:
+        """Shares of what is at `matched`, (window, seq), and is gone then."""
+        mass = float(self.mass[matched].sum()) / self.total
+        before = self.open_peaks
+        self.mass[matched] = 0.0
+        self.peaks[matched] = 0.0
+        return _Shares(mass, before - self.open_peaks)
 
 
 class _Pruned(NamedTuple):

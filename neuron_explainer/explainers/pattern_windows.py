@@ -46,6 +46,8 @@ class SearchedWindows(NamedTuple):
     """(window, seq); NaN where there is none, or it does not count."""
     weights: NDArray[np.float64]
     """(window,) windows of the record text that each stands for."""
+    n_top: int
+    """The first so many are of the unit's strongest."""
 
     def read(self, seed: Seed, n_tokens: int) -> tuple[float | None, ...]:
         """Activations of the last tokens of a seed's text; None: the position does not count."""
@@ -87,7 +89,8 @@ def read_windows(record: NeuronRecord, vocabulary: Vocabulary) -> SearchedWindow
         activations[i, : len(window.tokens)] = [
             np.nan if a is None else a for a in window.activations
         ]
-    return SearchedWindows(ids, activations, np.array([weight for _, weight in weighted]))
+    weights = np.array([weight for _, weight in weighted])
+    return SearchedWindows(ids, activations, weights, n_top=len(top))
 
 
 def find_strong(windows: SearchedWindows, share: float) -> NDArray[np.bool_]:
@@ -96,6 +99,19 @@ def find_strong(windows: SearchedWindows, share: float) -> NDArray[np.bool_]:
     with np.errstate(invalid="ignore"):
         strong: NDArray[np.bool_] = windows.activations >= share * largest
     return strong & (windows.activations > 0)
+
+
+def find_peaks(windows: SearchedWindows, strong: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """(window, seq) the activation at the peak of each of the strongest windows; 0 elsewhere.
+
+    strong: of the same shape; a window without such a position has no peak.
+    """
+    peaks = np.zeros_like(windows.activations)
+    of_top = np.where(strong, windows.activations, 0.0)[: windows.n_top]
+    if of_top.size:
+        rows, places = np.arange(len(of_top)), of_top.argmax(axis=1)
+        peaks[rows, places] = of_top[rows, places]
+    return peaks
 
 
 def next_seed(

@@ -27,6 +27,8 @@ MOST_LISTED = 6
 SEVERAL = 0.6
 """A unit whose first clause accounts for less does several things, if others do much."""
 MUCH = 0.15
+PEAKS = 0.5
+"""A clause that accounts for so much of the strongest windows is said, however rare it is."""
 SELDOM = 0.5
 """A pattern of which less than this share is strongly active is said to be so at times."""
 ORDINALS = {2: "2nd", 3: "3rd"}
@@ -39,6 +41,15 @@ class _Clause(NamedTuple):
     """On which the unit is active, without space and capitals; empty: on anything."""
     is_whole: bool
     """False: what stands before them matters, and was not found."""
+    peak_share: float
+    """Of the peaks of the strongest windows."""
+
+    @property
+    def sentence(self) -> str:
+        """With its share, and where it is seen when that is rare."""
+        is_at_peaks = self.peak_share >= PEAKS and self.share < MUCH
+        where = " in the strongest windows" if is_at_peaks else ""
+        return f"{self.words}{where} ({_percent(self.share)})"
 
 
 class _Detail(NamedTuple):
@@ -67,11 +78,20 @@ def describe_patterns(found: FoundPatterns) -> str:
     """
     if not found.patterns:
         raise CannotExplain("no pattern found: it is not active on the windows that are searched")
-    first, *others = _clauses(found.patterns)
-    kept = [first, *(clause for clause in others if clause.share >= LEAST_SHARE)][:MOST_CLAUSES]
-    clauses = "; ".join(f"{clause.words} ({_percent(clause.share)})" for clause in kept)
+    kept = _choose(_clauses(found.patterns))
+    clauses = "; ".join(clause.sentence for clause in kept)
     several = "several things: " if _are_several(kept) else ""
     return f"{several}{clauses}{_say_before(found.before)}{_say_lack(found.patterns)}"
+
+
+def _choose(clauses: Sequence[_Clause]) -> list[_Clause]:
+    """The first, those that account for enough, and what the strongest windows mostly show."""
+    first, *others = clauses
+    kept = [first, *(clause for clause in others if clause.share >= LEAST_SHARE)][:MOST_CLAUSES]
+    at_peaks = max(clauses, key=lambda clause: clause.peak_share)
+    if at_peaks.peak_share >= PEAKS and at_peaks not in kept:
+        kept = [*kept[: MOST_CLAUSES - 1], at_peaks]
+    return kept
 
 
 def describe_pattern(pattern: Pattern) -> str:
@@ -104,12 +124,13 @@ def _clauses(patterns: Sequence[Pattern]) -> list[_Clause]:
 
 
 def _clause_of(words: str, members: Iterable[Pattern]) -> _Clause:
-    share, tokens, is_whole = 0.0, set[str](), False
+    share, peak_share, tokens, is_whole = 0.0, 0.0, set[str](), False
     for pattern in members:
         share += pattern.share
+        peak_share += pattern.peak_share
         tokens.update(token.strip().lower() for token in pattern.sets[-1] or ())
         is_whole |= pattern.lack is None
-    return _Clause(words, share, frozenset(tokens), is_whole)
+    return _Clause(words, share, frozenset(tokens), is_whole, peak_share)
 
 
 def _most_telling(pattern: Pattern) -> list[str]:

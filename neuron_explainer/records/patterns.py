@@ -61,6 +61,8 @@ class Pattern:
     most."""
     word_starts: frozenset[str] = frozenset()
     """Tokens without a space before them that begin a word where it was found."""
+    peak_share: float = 0.0
+    """Of the activation at the peaks of the strongest windows, as `share` of all that is strong."""
 
     def __post_init__(self) -> None:
         is_bare = len(self.sets) > 1 and self.sets[0] is None and not self.at_start

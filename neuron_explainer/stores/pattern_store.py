@@ -215,6 +215,7 @@ def plain_pattern(pattern: Pattern) -> dict[str, Any]:
         "lack": pattern.lack,
         "strongest": pattern.strongest,
         "word_starts": sorted(pattern.word_starts),
+        "peak_share": pattern.peak_share,
     }
 
 

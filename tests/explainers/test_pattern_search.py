@@ -14,7 +14,7 @@ from neuron_explainer.explainers.pattern_search import (
     PatternPlan,
     UnitSearch,
 )
-from neuron_explainer.records.neuron import ActivationRecord, Stratum
+from neuron_explainer.records.neuron import ActivationRecord, NeuronRecord, Stratum
 from neuron_explainer.records.patterns import Before, FoundPatterns, Lack, Pattern, TokenSet
 from tests.explainers.made_up_subject import (
     FILLERS,
@@ -386,3 +386,30 @@ def test_an_answer_without_an_activation_is_not_taken_for_none() -> None:
     asked = next(search)
     with pytest.raises(ValueError, match="none was given"):
         search.send([Answer(None)] * len(asked))
+
+
+def rare_peaks(n_top: int, n_band: int) -> tuple[MadeUpSubject, NeuronRecord]:
+    """“rare” in the strongest windows, and “usual” in a band that stands for far more text."""
+    activation = {"usual": 5.0, "rare": 9.0}
+    words = [*activation, *(f"b{i}" for i in range(n_band))]
+    subject = MadeUpSubject(lambda tokens: activation.get(tokens[-1], 0.0), words)
+    top = [subject.window(f"w0 w1 rare w{20 + i}") for i in range(n_top)]
+    band = tuple(subject.window(f"w2 usual b{i} w3 usual") for i in range(n_band))
+    strata = [Stratum(low=4.0, high=6.0, population=10_000, records=band)]
+    return subject, record_of(top, strata)
+
+
+def test_what_the_strongest_windows_show_is_found_however_rare_it_is() -> None:
+    subject, record = rare_peaks(n_top=3, n_band=4)
+    usual, rare = subject.search(record).patterns
+    assert (usual.sets, rare.sets) == (sets("usual"), sets("rare"))
+    assert rare.share < 0.01
+    assert (usual.peak_share, rare.peak_share) == (0.0, 1.0)
+    plan = PatternPlan(budget_tokens=100_000, open_peaks=1.0)
+    assert [p.sets for p in subject.search(record, plan).patterns] == [sets("usual")]
+
+
+def test_of_peaks_that_are_accounted_for_none_is_sought_again() -> None:
+    found = of_subject().find(*OF_TEXTS)
+    (pattern,) = found.patterns
+    assert pattern.peak_share == pytest.approx(1.0)

@@ -31,6 +31,7 @@ def pattern(
     lack: Lack | None = None,
     strongest: Sequence[str] = (),
     word_starts: Sequence[str] = (),
+    peak_share: float = 0.0,
 ) -> Pattern:
     """sets: one token, several with the seed's first, or None for any."""
     members = [(one,) if isinstance(one, str) else one for one in sets]
@@ -45,6 +46,7 @@ def pattern(
         lack=lack,
         strongest=tuple(strongest),
         word_starts=frozenset(word_starts),
+        peak_share=peak_share,
     )
 
 
@@ -286,3 +288,15 @@ def test_any_patterns_read_as_one_sentence(patterns: list[Pattern]) -> None:
     assert 1 <= text.count("%)") <= MOST_CLAUSES
     without_words = describe_patterns(found(*(replace(p, share=0.001) for p in patterns)))
     assert without_words.count("< 1%") == 1
+
+
+def test_what_most_strong_windows_show_is_said_however_rare_it_is() -> None:
+    many = [pattern(f" word{i}", f" x{i}", share=0.2) for i in range(MOST_CLAUSES)]
+    rare = pattern(" in", " peak", share=0.001, peak_share=0.6)
+    said = "“peak” after “in” in the strongest windows (< 1%)"
+    assert describe_patterns(found(*many, rare)).endswith(said)
+    assert describe_patterns(found(*many, rare)).count(";") == MOST_CLAUSES - 1
+    few = replace(rare, peak_share=0.4)
+    assert "peak" not in describe_patterns(found(*many, few))
+    usual = replace(rare, share=0.5)
+    assert "strongest windows" not in describe_patterns(found(usual))

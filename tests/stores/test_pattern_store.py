@@ -35,7 +35,7 @@ TOKENS = np.array(
 PATTERN = Pattern(
     sets=(frozenset(["a", "\udcff"]), None, frozenset(["\n"])), activation=1 / 3, n_matches=2,
     share=0.1, precision=1.0, seed=("a", " b", "\n"), seed_activations=(None, 0.0, 5.0),
-    lack=Lack.BUDGET, strongest=("\n",), word_starts=frozenset(["a", "\udcff"]),
+    peak_share=0.25, lack=Lack.BUDGET, strongest=("\n",), word_starts=frozenset(["a", "\udcff"]),
 )  # fmt: skip
 FOUND = FoundPatterns((PATTERN,), 991, is_cut_short=True, before=Before("\udcff", 0.7))
 NOTHING = FoundPatterns((), 0, is_cut_short=False)
