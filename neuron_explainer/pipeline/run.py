@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
+from neuron_explainer.errors import UsageError
 from neuron_explainer.pipeline.collect import (
     Material,
     collect,
@@ -53,7 +54,13 @@ from neuron_explainer.pipeline.record_units import (
 )
 from neuron_explainer.pipeline.records import has_records, open_records, read_subject_choices
 from neuron_explainer.pipeline.refreshing import Refreshing
-from neuron_explainer.pipeline.spec import TOKEN_LOOKUP, RunSpec, parse_shard
+from neuron_explainer.pipeline.spec import (
+    EMBEDDED,
+    PATTERNS,
+    TOKEN_LOOKUP,
+    RunSpec,
+    parse_shard,
+)
 from neuron_explainer.pipeline.spread import spread_over
 from neuron_explainer.pipeline.unit_choice import choose_neurons, count_wanted, resolve_units
 from neuron_explainer.pipeline.workers import Workers, count_workers
@@ -112,8 +119,7 @@ def run_merge(folder: RunFolder, listen: Listener) -> None:
 
 def run_explain(spec: RunSpec, folder: RunFolder, listen: Listener) -> None:
     """The explain stage and the report over the store that is in the folder, with its seed."""
-    check_method(spec)
-    check_models(spec)
+    _check(spec)
     listen = ProgressFile(folder.progress, listen)
     with folder.locked():
         records = open_records(folder)
@@ -127,7 +133,7 @@ def estimate_run(spec: RunSpec, folder: RunFolder) -> Estimate:
 
     Over the collection in the folder; without one, for typical text.
     """
-    check_method(spec)
+    _check_method(spec)
     if not has_records(folder):
         return _estimate_before(spec)
     records = open_records(folder)
@@ -207,10 +213,23 @@ def preview(
     listen(ReportWritten(folder.report, is_preview=True))
 
 
+def _check(spec: RunSpec) -> None:
+    _check_method(spec)
+    check_models(spec)
+
+
+def _check_method(spec: RunSpec) -> None:
+    check_method(spec)
+    if spec.evidence == PATTERNS and spec.explainer in EMBEDDED:
+        raise UsageError(
+            f"--evidence {PATTERNS} is what a language model is shown, and --explainer "
+            f"{spec.explainer} asks none; name one, such as --explainer openai:MODEL"
+        )
+
+
 def _start(spec: RunSpec, folder: RunFolder) -> Material:
     """Opens everything and checks every choice; only then is a fresh folder cleared."""
-    check_method(spec)
-    check_models(spec)
+    _check(spec)
     material = open_material(spec)
     resolve_choices(spec, material)
     choose_neurons(spec.neurons_wanted, resolve_units(spec, material.subject), spec.seed)

@@ -24,7 +24,7 @@ from neuron_explainer.pipeline.events import (
     UnitExplained,
 )
 from neuron_explainer.pipeline.folder import RunFolder
-from neuron_explainer.pipeline.run import run, run_collect, run_explain
+from neuron_explainer.pipeline.run import estimate_run, run, run_collect, run_explain
 from neuron_explainer.pipeline.spec import RunSpec
 from neuron_explainer.records.neuron import NeuronId
 from neuron_explainer.records.score import ScoredWindow
@@ -350,3 +350,16 @@ def test_a_fresh_run_replaces_the_old_one(spec: RunSpec, copy: RunFolder) -> Non
 def test_choices_that_cannot_be_meant_are_refused(spec: RunSpec, changes: dict[str, float]) -> None:
     with pytest.raises(UsageError):
         replace(spec, **changes)
+
+
+@pytest.mark.parametrize("explainer", ["patterns", "token_lookup"])
+def test_evidence_without_a_reader_is_refused_before_anything_starts(
+    spec: RunSpec, tmp_path: Path, explainer: str
+) -> None:
+    asked = replace(spec, explainer=explainer, evidence="patterns")
+    for start in (run, run_collect, run_explain):
+        with pytest.raises(UsageError, match="--explainer openai:MODEL"):
+            start(asked, RunFolder(tmp_path / "run"), FakeListener())
+    with pytest.raises(UsageError, match="--explainer openai:MODEL"):
+        estimate_run(asked, RunFolder(tmp_path / "run"))
+    assert not (tmp_path / "run" / "store").exists()
