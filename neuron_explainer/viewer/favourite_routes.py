@@ -7,13 +7,13 @@ from typing import Annotated, Literal, NamedTuple
 
 from fastapi import APIRouter, Depends, Request
 from pydantic import BaseModel
-from starlette.responses import JSONResponse, RedirectResponse, Response, StreamingResponse
+from starlette.responses import JSONResponse, RedirectResponse, Response
 
 from neuron_explainer.errors import UnitNotFound
 from neuron_explainer.records.neuron import NeuronId
 from neuron_explainer.viewer.favourites import DEFAULT_LIST, FILE, FavouriteList, Favourites
 from neuron_explainer.viewer.forms import parse_form, read_form
-from neuron_explainer.viewer.list_routes import CSV_COLUMNS, csv_line, row_columns
+from neuron_explainer.viewer.list_routes import CSV_COLUMNS, csv_lines, row_columns
 from neuron_explainer.viewer.served import Served, prefixes
 from neuron_explainer.viewer.sources import ViewSource
 from neuron_explainer.viewer.state import State
@@ -66,8 +66,8 @@ def make_router(state: State) -> APIRouter:
         served = state.find(key)
         _, _, units = _read(served.source, request)
         headers = {"Content-Disposition": 'attachment; filename="favourites.csv"'}
-        lines = _csv_lines(units, read_rows(state, served, units))
-        return StreamingResponse(lines, media_type="text/csv; charset=utf-8", headers=headers)
+        lines = csv_lines([CSV_COLUMNS, *_csv_rows(units, read_rows(state, served, units))])
+        return Response(lines, media_type="text/csv; charset=utf-8", headers=headers)
 
     def put(wish: Wish, key: str | None = None) -> Response:
         neuron_id = parse_unit(str(wish.layer), str(wish.neuron))
@@ -119,11 +119,10 @@ def _read(
         return name, favourites.lists(), favourites.units(name)
 
 
-def _csv_lines(units: list[NeuronId], rows: list[UnitRow]) -> Iterator[str]:
+def _csv_rows(units: list[NeuronId], rows: list[UnitRow]) -> Iterator[tuple[object, ...]]:
     """Units without a result have their number alone."""
     found = {row.neuron_id: row for row in rows}
-    yield ",".join(CSV_COLUMNS) + "\r\n"
     for neuron_id in units:
         row = found.get(neuron_id)
         bare = (neuron_id.layer_index, neuron_id.neuron_index)
-        yield csv_line(bare if row is None else row_columns(row))
+        yield bare if row is None else row_columns(row)

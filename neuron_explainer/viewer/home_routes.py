@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
@@ -51,24 +52,14 @@ class Home:
 def make_router(state: State) -> APIRouter:
     """`/` and `/home.json`."""
     router = APIRouter()
-
-    kept: dict[tuple[str, str | None], tuple[int, Response]] = {}  # with the index's version
+    homes = _Homes(state)
 
     def page(request: Request, key: str | None = None) -> Response:
-        served, fingerprint = state.find(key), request.query_params.get("method")
+        served = state.find(key)
         if served.source.awaited is not None and served.hooks.status is not None:
             return RedirectResponse(served.links.page("live"))
-        keeper = state.keepers[served.source.key]
-        keeper.settle()
-        asked, version = (served.source.key, fingerprint), keeper.version
-        known = kept.get(asked)
-        if known is not None and known[0] == version and keeper.is_whole:
-            return known[1]
-        home = read_home(state, served, fingerprint)  # of methods that are there alone
-        answer = state.show(served, "home.html.j2", "", home=home, good_score=GOOD_SCORE)
-        if version and home.summary is not None and keeper.is_whole:
-            kept[asked] = (version, answer)
-        return answer
+        state.keepers[served.source.key].settle()
+        return homes.of(served, request.query_params.get("method"))
 
     def as_json(request: Request, key: str | None = None) -> Response:
         served = state.find(key)
@@ -79,6 +70,36 @@ def make_router(state: State) -> APIRouter:
         router.add_api_route(f"{prefix}/", page, methods=["GET"])
         router.add_api_route(f"{prefix}/home.json", as_json, methods=["GET"])
     return router
+
+
+class _Homes:
+    """Pages that are made once for each version of an index, of methods that are there alone."""
+
+    def __init__(self, state: State) -> None:
+        self._state = state
+        self._made: dict[tuple[str, str | None], tuple[int, Response]] = {}  # with the version
+        self._making = threading.Lock()
+
+    def of(self, served: Served, fingerprint: str | None) -> Response:
+        found = self._find(served, fingerprint)
+        if found is not None:
+            return found
+        with self._making:  # who waited finds it made
+            return self._find(served, fingerprint) or self._make(served, fingerprint)
+
+    def _find(self, served: Served, fingerprint: str | None) -> Response | None:
+        keeper = self._state.keepers[served.source.key]
+        version, page = self._made.get((served.source.key, fingerprint), (None, None))
+        return page if version == keeper.version and keeper.is_whole else None
+
+    def _make(self, served: Served, fingerprint: str | None) -> Response:
+        keeper = self._state.keepers[served.source.key]
+        version = keeper.version
+        home = read_home(self._state, served, fingerprint)
+        page = self._state.show(served, "home.html.j2", "", home=home, good_score=GOOD_SCORE)
+        if version and home.summary is not None and keeper.is_whole:
+            self._made[served.source.key, fingerprint] = (version, page)
+        return page
 
 
 def read_home(state: State, served: Served, fingerprint: str | None = None) -> Home:

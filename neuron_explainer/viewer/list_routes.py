@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from typing import Any
 
 from fastapi import APIRouter, HTTPException, Request
@@ -31,6 +30,8 @@ N_A_PAGE = 50
 MOST_A_PAGE = 500
 MOST_FOUND = 1000
 """So far a search may be paged through."""
+CSV_ROWS_AT_ONCE = 100
+"""A connection takes far more than its reader has asked for: little is made in vain."""
 MAKERS = ("model", "simulator", "scorer")
 CSV_COLUMNS = (
     "layer", "neuron", "explanation", "score", "low", "high", "full_distribution",
@@ -109,15 +110,23 @@ def make_router(state: State) -> APIRouter:
         with state.rows(served.source.key, selection.method) as (rows, method):
             if rows is None or method is None:
                 raise HTTPException(404, "no neuron is explained here yet")
-        lines = _csv_lines(state, served, selection)
+        lines = state.turns.parts(_csv_lines(state, served, selection))
         headers = {"Content-Disposition": 'attachment; filename="neurons.csv"'}
         return StreamingResponse(lines, media_type="text/csv; charset=utf-8", headers=headers)
 
+    def settle(key: str | None = None, **_asked: object) -> None:
+        state.keepers[state.find(key).source.key].settle()
+
+    routes = {
+        "/table": table,
+        "/table.json": table_json,
+        "/search": search,
+        "/search.json": search_json,
+    }
     for prefix in prefixes():
-        router.add_api_route(f"{prefix}/table", table, methods=["GET"])
-        router.add_api_route(f"{prefix}/table.json", table_json, methods=["GET"])
-        router.add_api_route(f"{prefix}/search", search, methods=["GET"])
-        router.add_api_route(f"{prefix}/search.json", search_json, methods=["GET"])
+        for path, answer in routes.items():
+            in_turn = state.turns.of(answer, first=settle)
+            router.add_api_route(f"{prefix}{path}", in_turn, methods=["GET"])
         router.add_api_route(f"{prefix}/export.csv", export, methods=["GET"])
     return router
 
@@ -125,7 +134,6 @@ def make_router(state: State) -> APIRouter:
 def read_list(state: State, served: Served, selection: Selection, place: int, n: int) -> Listed:
     """A page of a list, from a place on."""
     layers = tuple(served.source.records.manifest.layers)
-    state.keepers[served.source.key].settle()
     with state.rows(served.source.key, selection.method) as (rows, method):
         if rows is None or method is None:
             return Listed(selection, None, (), (), 0, place, has_more=False, layers=layers)
@@ -210,9 +218,9 @@ def _page_after(
     }
 
 
-def _csv_lines(state: State, served: Served, selection: Selection) -> Iterator[str]:
-    """A few hundred rows at a time are held."""
-    yield ",".join(CSV_COLUMNS) + "\r\n"
+def _csv_lines(state: State, served: Served, selection: Selection) -> Generator[str, None, None]:
+    """Some rows at a time are held."""
+    yield csv_lines([CSV_COLUMNS])
     with state.rows(served.source.key, selection.method) as (rows, method):
         if rows is None or method is None:
             return
@@ -220,17 +228,16 @@ def _csv_lines(state: State, served: Served, selection: Selection) -> Iterator[s
 
 
 def csv_rows(rows: UnitRows, method: Method, selection: Selection) -> Iterator[str]:
-    """A line a unit, in the order of the list, some hundred at a time; what is missing is empty."""
-    every = rows.all(method, selection)
-    while some := list(islice(every, MOST_A_PAGE)):
-        yield "".join(csv_line(row_columns(row)) for row in some)
+    """A line a unit, in the order of the list, some at a time; what is missing is empty."""
+    for some in rows.pages(method, selection, CSV_ROWS_AT_ONCE):
+        yield csv_lines(map(row_columns, some))
 
 
-def csv_line(values: tuple[object, ...]) -> str:
+def csv_lines(rows: Iterable[Sequence[object]]) -> str:
     """What a spreadsheet would take for a formula begins with an apostrophe."""
-    line = io.StringIO()
-    csv.writer(line).writerow([_plain_cell(value) for value in values])
-    return line.getvalue()
+    lines = io.StringIO()
+    csv.writer(lines).writerows([_plain_cell(value) for value in row] for row in rows)
+    return lines.getvalue()
 
 
 def _plain_cell(value: object) -> object:

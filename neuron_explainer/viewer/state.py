@@ -19,6 +19,7 @@ from neuron_explainer.viewer.pages import Entry, Site
 from neuron_explainer.viewer.selection import Selection
 from neuron_explainer.viewer.served import Served, UnitLine
 from neuron_explainer.viewer.sources import ViewSource
+from neuron_explainer.viewer.turns import Turns
 from neuron_explainer.viewer.unit_rows import Method, UnitRows
 
 NAV = (
@@ -39,6 +40,7 @@ class State:
             raise UsageError("nothing to view; name a run with --run, or use --published")
         self.sources = {source.key: source for source in sources}
         self.first = sources[0]
+        self.turns = Turns()
         self.keepers = {source.key: IndexKeeper(source) for source in sources}
         given = hooks or {}
         absent = no_hooks("the viewer was started without a model")

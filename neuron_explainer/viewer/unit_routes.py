@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import asdict
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 from fastapi import APIRouter, HTTPException, Request
 from starlette.responses import (
@@ -38,6 +38,8 @@ from neuron_explainer.viewer.unit_page import (
     unit_markdown,
 )
 
+Route: TypeAlias = Callable[..., Response] | Callable[..., Awaitable[Response]]
+
 
 class Weights(NamedTuple):
     """What the subject's weights say of a unit; what is None has its reason."""
@@ -59,15 +61,28 @@ class UnitLists(NamedTuple):
 def make_router(state: State) -> APIRouter:
     """`/layers/L/neurons/N` with its parts, and `/random`."""
     router = APIRouter()
+    of_unit = "/layers/{layer}/neurons/{neuron}"
+    routes = {
+        **{f"{of_unit}{end}": answer for end, answer in _page_routes(state).items()},
+        **{f"{of_unit}{end}": answer for end, answer in _part_routes(state).items()},
+        "/random": _random_route(state),
+    }
+    for prefix in prefixes():
+        for path, answer in routes.items():
+            router.add_api_route(f"{prefix}{path}", answer, methods=["GET"])
+    return router
+
+
+def _page_routes(state: State) -> dict[str, Route]:
+    """All of a unit, for people and for programs, by how the address ends."""
 
     def page(request: Request, layer: str, neuron: str, key: str | None = None) -> Response:
         served, neuron_id = state.find(key), parse_unit(layer, neuron)
         before, behind = _neighbours(state, served, neuron_id)
-        is_all = request.query_params.get("all") == "1"
+        context = unit_context(served, neuron_id, is_all=_is_all(request))
         return state.show(
-            served, "unit.html.j2", "unit", 200, **unit_context(served, neuron_id, is_all=is_all),
-            before=before, behind=behind, lists=_lists_of(served.source, neuron_id),
-            own=own_section(served, neuron_id),
+            served, "unit.html.j2", "unit", 200, **context, before=before, behind=behind,
+            lists=_lists_of(served.source, neuron_id), own=own_section(served, neuron_id),
         )  # fmt: skip
 
     def as_json(layer: str, neuron: str, key: str | None = None) -> Response:
@@ -78,6 +93,16 @@ def make_router(state: State) -> APIRouter:
         served, neuron_id = state.find(key), parse_unit(layer, neuron)
         whole = read_unit_page(served.source, neuron_id)
         return PlainTextResponse(unit_markdown(whole, served.source.title))
+
+    return {
+        ".json": state.turns.of(as_json),
+        ".md": state.turns.of(as_markdown),
+        "": state.turns.of(page, is_long=lambda request, **_asked: _is_all(request)),
+    }
+
+
+def _part_routes(state: State) -> dict[str, Route]:
+    """What a page asks for when it is looked at, by how the address ends."""
 
     def windows(request: Request, layer: str, neuron: str, key: str | None = None) -> Response:
         served, neuron_id = state.find(key), parse_unit(layer, neuron)
@@ -105,14 +130,17 @@ def make_router(state: State) -> APIRouter:
 
     def weights_json(layer: str, neuron: str, key: str | None = None) -> Response:
         served, neuron_id = state.find(key), parse_unit(layer, neuron)
-        found = read_weights(served, neuron_id)
-        plain = {
-            name: None if value is None or isinstance(value, str) else asdict(value)
-            for name, value in (("tokens", found.tokens), ("related", found.related))
-        }
-        reasons = {"tokens": found.why_no_tokens, "related": found.why_no_related}
-        return JSONResponse(plain | {"reasons": reasons})
+        return JSONResponse(_weights_json(read_weights(served, neuron_id)))
 
+    return {
+        "/windows": state.turns.of(windows),
+        "/tokens": state.turns.of(tokens),
+        "/weights": weights,  # the model may have to be loaded first
+        "/weights.json": weights_json,
+    }
+
+
+def _random_route(state: State) -> Route:
     def random(request: Request, key: str | None = None) -> Response:
         served = state.find(key)
         with state.rows(served.source.key, request.query_params.get("method")) as (rows, method):
@@ -122,21 +150,20 @@ def make_router(state: State) -> APIRouter:
         headers = {"Cache-Control": "no-store"}
         return RedirectResponse(served.links.unit(chosen), 303, headers)
 
-    of_unit = "/layers/{layer}/neurons/{neuron}"
-    routes: dict[str, Callable[..., Response]] = {
-        f"{of_unit}.json": as_json,
-        f"{of_unit}.md": as_markdown,
-        of_unit: page,
-        f"{of_unit}/windows": windows,
-        f"{of_unit}/tokens": tokens,
-        f"{of_unit}/weights": weights,
-        f"{of_unit}/weights.json": weights_json,
-        "/random": random,
+    return random
+
+
+def _is_all(request: Request) -> bool:
+    """Whether nothing is left for the page to ask for."""
+    return request.query_params.get("all") == "1"
+
+
+def _weights_json(found: Weights) -> dict[str, object]:
+    plain: dict[str, object] = {
+        name: None if value is None or isinstance(value, str) else asdict(value)
+        for name, value in (("tokens", found.tokens), ("related", found.related))
     }
-    for prefix in prefixes():
-        for path, answer in routes.items():
-            router.add_api_route(f"{prefix}{path}", answer, methods=["GET"])
-    return router
+    return plain | {"reasons": {"tokens": found.why_no_tokens, "related": found.why_no_related}}
 
 
 def unit_context(served: Served, neuron_id: NeuronId, *, is_all: bool) -> dict[str, object]:

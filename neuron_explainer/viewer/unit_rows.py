@@ -13,6 +13,7 @@ import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -29,6 +30,7 @@ ROW_COLUMNS = (
     "layer_index, neuron_index, text, reason, score, low, high, full_distribution, "
     "random_only, explained_variance, baseline, density, explainer, model, simulator, scorer"
 )
+ROWS_AT_ONCE = 500
 READ = f"SELECT id, {ROW_COLUMNS} FROM explanations JOIN makers ON makers.number = makers"
 
 
@@ -185,11 +187,15 @@ class UnitRows(Closing):
         return rows, None if is_end else _Cursor.of(rows[-1], selection).written()
 
     def all(self, method: Method, selection: Selection) -> Iterator[UnitRow]:
-        """Every row of the list, some hundred at a time."""
+        """Every row of the list."""
+        return chain.from_iterable(self.pages(method, selection, ROWS_AT_ONCE))
+
+    def pages(self, method: Method, selection: Selection, n: int) -> Iterator[list[UnitRow]]:
+        """Every row of the list, at most n at a time."""
         cursor: str | None = None
         while True:
-            rows, cursor = self.after(method, selection, cursor, 500)
-            yield from rows
+            rows, cursor = self.after(method, selection, cursor, n)
+            yield rows
             if cursor is None:
                 return
 
