@@ -177,13 +177,14 @@ def _is_function(term: _Term) -> bool:
 
 def _count(connection: sqlite3.Connection, term: _Term, most: int, counts: dict[str, int]) -> int:
     """In how many explanations a term is; not more than `most` are counted, and none twice."""
-    if term.quoted not in counts:
+    n = counts.get(term.quoted)
+    if n is None:
+        query = "SELECT count(*) FROM (SELECT 1 FROM words WHERE words MATCH ? LIMIT ?)"
+        n = int(connection.execute(query, (f"text : {term.quoted}", most)).fetchone()[0])
         if len(counts) >= MOST_COUNTS:
             counts.clear()
-        query = "SELECT count(*) FROM (SELECT 1 FROM words WHERE words MATCH ? LIMIT ?)"
-        row = connection.execute(query, (f"text : {term.quoted}", most)).fetchone()
-        counts[term.quoted] = int(row[0])
-    return counts[term.quoted]
+        counts[term.quoted] = n
+    return n
 
 
 def _tags(connection: sqlite3.Connection, filters: Filters) -> str:

@@ -1,7 +1,7 @@
 """What one state of an index leaves for the requests to come, until the index changes.
 
 A connection that stays open has read the file's schema and many of its pages; how many rows a list
-has, and how many explanations a word, are counted once.
+has is counted once, and what is on the next page of a search was found with the first.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from neuron_explainer.viewer.searches import Searches
 from neuron_explainer.viewer.selection import Selection
 from neuron_explainer.viewer.unit_rows import Method, UnitRows
 
@@ -30,7 +31,7 @@ class KeptRows:
         # A csv file that is left unread gives its rows back wherever its lines are collected.
         self._lock = threading.RLock()
         self._idle: list[UnitRows] = []
-        self._word_counts: dict[str, int] = {}
+        self._searches = Searches()
         self._counts: dict[tuple[int, Selection], int] = {}
         weakref.finalize(self, _close_all, self._idle)
 
@@ -57,11 +58,13 @@ class KeptRows:
         if self._is_over:
             return rows.count(method, selection)
         asked = (method.number, selection.narrowed())
-        if asked not in self._counts:
+        n = self._counts.get(asked)
+        if n is None:
+            n = rows.count(method, selection)
             if len(self._counts) >= N_COUNTS:
                 self._counts.clear()
-            self._counts[asked] = rows.count(method, selection)
-        return self._counts[asked]
+            self._counts[asked] = n
+        return n
 
     def _take(self) -> UnitRows | None:
         with self._lock:
@@ -75,7 +78,7 @@ class KeptRows:
     def _open(self) -> UnitRows | None:
         if not self._path.exists():
             return None
-        rows = UnitRows(self._path, None if self._is_over else self._word_counts)
+        rows = UnitRows(self._path, None if self._is_over else self._searches)
         if rows.is_made:
             return rows
         rows.close()

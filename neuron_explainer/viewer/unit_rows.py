@@ -20,10 +20,11 @@ from typing import Any, NamedTuple
 from neuron_explainer.errors import StoreError, UsageError
 from neuron_explainer.records.neuron import NeuronId
 from neuron_explainer.stores.closing import Closing
-from neuron_explainer.stores.library_search import MOST_RANKED, Filters, Found, find
+from neuron_explainer.stores.library_search import MOST_RANKED, Filters, Found
 from neuron_explainer.stores.sqlite_file import BUSY_S, reader_mode
 from neuron_explainer.viewer.index_schema import COLUMNS, VERSION
 from neuron_explainer.viewer.list_sql import conditions, order_by, passing
+from neuron_explainer.viewer.searches import Searches
 from neuron_explainer.viewer.selection import RELEVANCE, UNIT, Selection
 
 ROW_COLUMNS = (
@@ -93,10 +94,10 @@ class SearchHits(NamedTuple):
 class UnitRows(Closing):
     """Reads the file of `unit_index.UnitIndex`; StoreError where that cannot be done."""
 
-    def __init__(self, path: Path, word_counts: dict[str, int] | None = None) -> None:
-        """word_counts: see `library_search.find`."""
+    def __init__(self, path: Path, searches: Searches | None = None) -> None:
+        """searches: of this state of the file; None: it may change meanwhile."""
         self._path = path
-        self._word_counts = word_counts
+        self._searches = searches
         with self._naming():
             uri = f"{path.absolute().as_uri()}?mode={reader_mode(path)}"
             self._connection = sqlite3.connect(
@@ -281,10 +282,9 @@ class UnitRows(Closing):
             condition=" AND ".join(condition.sql for condition in others),
             values=tuple(value for condition in others for value in condition.values),
         )
+        searches = self._searches or Searches()
         with self._naming():
-            return find(
-                self._connection, selection.q, filters, limit=limit, counts=self._word_counts
-            )
+            return searches.find(self._connection, selection.q, filters, limit)
 
     def _read(self, rest: str, values: Sequence[Any]) -> list[UnitRow]:
         return [_row(row) for row in self._select(f"{READ} {rest}", values)]
