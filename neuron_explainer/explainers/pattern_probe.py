@@ -1,21 +1,27 @@
-"""Forward passes for many searches at once: texts of one length share a pass, up to a layer."""
+"""Forward passes for many searches at once: texts of one length share a pass, up to a layer.
+
+What several texts begin with is read once, and its keys and values are kept for them.
+"""
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import cast
+from itertools import groupby
+from typing import NamedTuple, Protocol, cast
 
 import torch
 from torch import Tensor, nn
 
-from neuron_explainer.explainers.pattern_search import Answer, Question, Search
+from neuron_explainer.explainers.pattern_questions import Answer, Question
+from neuron_explainer.explainers.pattern_search import Search
 from neuron_explainer.records.patterns import FoundPatterns
 from neuron_explainer.subject.model import Subject
-from neuron_explainer.subject.source import ActivationSource
+from neuron_explainer.subject.source import ActivationSource, Begun, Receive
 
 TOKENS_AT_ONCE = 16_384
+KEPT_BYTES = 500_000_000
+"""Of keys and values of what texts begin with, at most."""
 N_NEIGHBOURS = 12
 
 
@@ -32,13 +38,23 @@ class ProbeCost:
         self.n_tokens += other.n_tokens
 
 
+class PrefixSource(ActivationSource, Protocol):
+    """An activation source that reads what rows begin with once; see `SubjectSource`."""
+
+    def begin(self, prefixes: Tensor, layer: int) -> Begun:
+        """prefixes: (prefix, seq) ids."""
+
+    def read_after(self, begun: Begun, of_row: Tensor, tokens: Tensor, receive: Receive) -> None:
+        """of_row: (batch,) the prefix of each row; tokens: (batch, seq)."""
+
+
 class SubjectProbe:
     """Answers the questions of searches over units of one layer."""
 
     def __init__(
         self,
         subject: Subject,
-        source: ActivationSource,
+        source: PrefixSource,
         cost: ProbeCost,
         *,
         tokens_at_once: int = TOKENS_AT_ONCE,
@@ -73,39 +89,88 @@ class SubjectProbe:
         self, layer: int, asked: Sequence[tuple[int, Sequence[Question]]]
     ) -> list[list[Answer]]:
         """asked: each with the unit whose activation is wanted."""
+        flat = [
+            _Asked((i, j), unit, question)
+            for i, (unit, questions) in enumerate(asked)
+            for j, question in enumerate(questions)
+        ]
         answers: dict[tuple[int, int], Answer] = {}
-        by_shape: defaultdict[tuple[int, int], list[tuple[int, int]]] = defaultdict(list)
-        for i, (_, questions) in enumerate(asked):
-            for j, question in enumerate(questions):
-                by_shape[len(question.ids), question.n_expected].append((i, j))
-        for (length, n_expected), members in sorted(by_shape.items()):
-            n_at_once = max(1, self._tokens_at_once // length)
-            for first in range(0, len(members), n_at_once):
-                some = members[first : first + n_at_once]
-                ids = torch.tensor([asked[i][1][j].ids for i, j in some])  # (text, seq)
-                units = torch.tensor([asked[i][0] for i, _ in some])
-                answers.update(zip(some, self._read(layer, ids, units, n_expected), strict=True))
+        for block in self._blocks(layer, flat):
+            answers.update(self._answer_block(layer, block))
         return [
             [answers[i, j] for j in range(len(questions))] for i, (_, questions) in enumerate(asked)
         ]
 
-    def _read(self, layer: int, ids: Tensor, units: Tensor, n_expected: int) -> list[Answer]:
-        self._cost.n_passes += 1
-        self._cost.n_tokens += ids.numel()
-        if n_expected:
-            return [Answer(None, tuple(row)) for row in self._expect(ids, n_expected).tolist()]
+    def _blocks(self, layer: int, flat: Sequence[_Asked]) -> Iterator[list[_Asked]]:
+        """Questions that want the same and share as many tokens, those of one beginning together.
+
+        As many as there is room for; one at least.
+        """
+        for _, members in groupby(sorted(flat, key=_order), key=_kind):
+            block: list[_Asked] = []
+            n_tokens = 0
+            for one in members:
+                n_tokens += len(one.question.ids)
+                if block and n_tokens > self._most_tokens(layer, one.question.n_shared):
+                    yield block
+                    block, n_tokens = [], len(one.question.ids)
+                block.append(one)
+            yield block
+
+    def _most_tokens(self, layer: int, n_shared: int) -> int:
+        """What is shared is kept once for each question that goes on from it."""
+        if not n_shared:
+            return self._tokens_at_once
+        config, dtype = self._subject.model.config, self._subject.model.dtype
+        bytes_a_token: int = 2 * (layer + 1) * config.hidden_size * dtype.itemsize
+        return min(self._tokens_at_once, KEPT_BYTES // bytes_a_token)
+
+    def _answer_block(
+        self, layer: int, block: Sequence[_Asked]
+    ) -> Iterator[tuple[tuple[int, int], Answer]]:
+        n_expected = block[0].question.n_expected
+        n_shared = 0 if n_expected else block[0].question.n_shared
+        number_of = {prefix: i for i, prefix in enumerate(dict.fromkeys(_prefix(q) for q in block))}
+        begun = None
+        if n_shared:
+            prefixes = torch.tensor(list(number_of))  # (prefix, seq)
+            self._count(prefixes)
+            begun = self._source.begin(prefixes, layer)
+        for _, members in groupby(sorted(block, key=_length), key=_length):
+            some = list(members)
+            rest = torch.tensor([one.question.ids[n_shared:] for one in some])  # (text, seq)
+            self._count(rest)
+            if n_expected:
+                answers = self._expect(rest, n_expected)
+            else:
+                units = torch.tensor([one.unit for one in some])
+                of_row = torch.tensor([number_of[_prefix(one)] for one in some])
+                answers = self._activations(layer, rest, units, begun, of_row)
+            yield from zip([one.place for one in some], answers, strict=True)
+
+    def _activations(
+        self, layer: int, rest: Tensor, units: Tensor, begun: Begun | None, of_row: Tensor
+    ) -> list[Answer]:
+        """rest: (text, seq) behind what is shared; units, of_row: (text,)."""
         values: list[Tensor] = []
 
         def receive(_layer: int, activations: Tensor, _counted: Tensor | None) -> None:
             last = activations[:, -1].float().cpu()  # (text, unit)
             values.append(last[torch.arange(len(last)), units])
 
-        self._source.read(ids, [layer], receive)
+        if begun is None:
+            self._source.read(rest, [layer], receive)
+        else:
+            self._source.read_after(begun, of_row, rest, receive)
         return [Answer(value) for value in values[0].tolist()]
 
+    def _count(self, ids: Tensor) -> None:
+        self._cost.n_passes += 1
+        self._cost.n_tokens += ids.numel()
+
     @torch.inference_mode()
-    def _expect(self, ids: Tensor, n_expected: int) -> Tensor:
-        """(text, n_expected) the most probable next tokens, the most probable first.
+    def _expect(self, ids: Tensor, n_expected: int) -> list[Answer]:
+        """The most probable next tokens; ids: (text, seq).
 
         A model may know more tokens than its tokenizer has.
         """
@@ -114,7 +179,32 @@ class SubjectProbe:
             input_ids=ids.to(self._subject.device), use_cache=False, logits_to_keep=1
         ).logits
         of_tokens = logits[:, -1, : self._n_tokens]  # (text, vocabulary)
-        return of_tokens.topk(min(n_expected, self._n_tokens), dim=-1).indices.cpu()
+        best = of_tokens.topk(min(n_expected, self._n_tokens), dim=-1).indices
+        return [Answer(None, tuple(row)) for row in best.tolist()]
+
+
+class _Asked(NamedTuple):
+    """A question, which of which search's it is, and the unit whose activation is wanted."""
+
+    place: tuple[int, int]
+    unit: int
+    question: Question
+
+
+def _kind(asked: _Asked) -> tuple[int, int]:
+    return asked.question.n_expected, asked.question.n_shared
+
+
+def _prefix(asked: _Asked) -> tuple[int, ...]:
+    return asked.question.prefix
+
+
+def _length(asked: _Asked) -> int:
+    return len(asked.question.ids)
+
+
+def _order(asked: _Asked) -> tuple[tuple[int, int], tuple[int, ...], int]:
+    return _kind(asked), _prefix(asked), _length(asked)
 
 
 class SubjectVocabulary:

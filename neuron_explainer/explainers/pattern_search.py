@@ -35,6 +35,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from neuron_explainer.explainers.pattern_questions import Answer, Budget, Question
 from neuron_explainer.explainers.pattern_windows import (
     IdPattern,
     SearchedWindows,
@@ -91,40 +92,8 @@ class PatternPlan:
     """False: each token stands for itself alone."""
 
 
-class Question(NamedTuple):
-    """What does the unit do at the end of a text?"""
-
-    ids: tuple[int, ...]
-    n_expected: int = 0
-    """Tokens wanted that the subject expects next."""
-
-
-class Answer(NamedTuple):
-    activation: float | None
-    """None where the next tokens were asked for."""
-    expected: tuple[int, ...] = ()
-    """The most probable first."""
-
-
 Search = Generator[list[Question], list[Answer], FoundPatterns]
 Known = Callable[[tuple[str, ...]], float | None]
-
-
-@dataclass(slots=True)
-class _Budget:
-    left: int
-    is_cut_short: bool = False
-    spent: int = 0
-
-    def take(self, questions: Sequence[Question]) -> bool:
-        """Whether there is room for them; they count as asked then."""
-        n_tokens = sum(len(question.ids) for question in questions)
-        if n_tokens > self.left:
-            self.is_cut_short = True
-            return False
-        self.left -= n_tokens
-        self.spent += n_tokens
-        return True
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,10 +109,10 @@ class UnitSearch:
     """Tokens to replace by, as they are in text."""
     known: Known
     """Mean activation by the last tokens, from the fit text."""
-    _budget: _Budget = field(init=False)
+    _budget: Budget = field(init=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "_budget", _Budget(self.plan.budget_tokens))
+        object.__setattr__(self, "_budget", Budget(self.plan.budget_tokens))
 
     def run(self) -> Search:
         """Nothing is asked of a unit that is never strongly active on its windows."""
@@ -206,7 +175,11 @@ class UnitSearch:
         else:
             lengths = lengths[-1:]
         texts = [seed.text[-n:] for n in lengths]
-        questions = [Question((*filler, *text)) for text in texts for filler in self.fillers]
+        questions = [
+            Question((*filler, *text), n_shared=len(filler))
+            for text in texts
+            for filler in self.fillers
+        ]
         if not self._budget.take(questions):
             return Lack.BUDGET
         answers = yield questions
@@ -244,7 +217,7 @@ class UnitSearch:
             return [True] * len(text)
         asked = [
             [
-                Question((*fillers[i % len(fillers)], *text[:place], other, *text[place + 1 :]))
+                _with_other(fillers[i % len(fillers)], text, place, other)
                 for i, other in enumerate(self._others_than(text[place]))
             ]
             for place in range(n_told, len(text))
@@ -289,7 +262,8 @@ class UnitSearch:
         candidates = dict.fromkeys([*self.vocabulary.neighbours(text[place]), *expected])
         most = MOST_TRIED if place == len(text) - 1 else MOST_TRIED_BEFORE
         others = [c for c in candidates if c != text[place]][:most]
-        questions = [Question((*filler, *text[:place], c, *text[place + 1 :])) for c in others]
+        before_it = len(filler) + place
+        questions = [_with_other(filler, text, place, c, n_shared=before_it) for c in others]
         if not others or not self._budget.take(questions):
             return own
         answers = yield questions
@@ -324,6 +298,19 @@ class UnitSearch:
             word_starts=find_word_starts(windows, matched, seed, self.vocabulary),
             peak_share=shares.peaks,
         )
+
+
+def _with_other(
+    filler: tuple[int, ...],
+    text: tuple[int, ...],
+    place: int,
+    other: int,
+    *,
+    n_shared: int | None = None,
+) -> Question:
+    """With another token in the place; n_shared: by default the filler alone."""
+    ids = (*filler, *text[:place], other, *text[place + 1 :])
+    return Question(ids, n_shared=len(filler) if n_shared is None else n_shared)
 
 
 class _Shares(NamedTuple):

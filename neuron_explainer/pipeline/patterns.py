@@ -46,7 +46,7 @@ from neuron_explainer.stores.pattern_store import PatternStore
 from neuron_explainer.stores.record_source import RecordSource
 from neuron_explainer.subject.model import Subject
 
-UNITS_A_GROUP = 128
+UNITS_A_GROUP = 256
 TOKENS_A_COLLECTED_ONE = 4
 """Of forward passes for patterns in all, for one token of the collection."""
 MOST_TOKENS = 1200

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 import torch
 from torch import Tensor
+from transformers import DynamicCache
 
 from neuron_explainer.errors import UsageError
 from neuron_explainer.subject.hooks import reading_inputs
@@ -73,6 +76,7 @@ class SubjectSource:
         self._n_units = subject.d_mlp
         self.device = subject.device
         self._model = subject.model.base_model
+        self._config = subject.model.config
         self._modules = {layer: subject.site_module(layer) for layer in self.layers}
         self._streams = {
             layer: subject.layer_module(layer)
@@ -108,12 +112,59 @@ class SubjectSource:
         ):
             self._model(input_ids=tokens.to(self.device), use_cache=False)
 
+    @torch.inference_mode()
+    def begin(self, prefixes: Tensor, layer: int) -> Begun:
+        """Reads what the rows of blocks share at their beginning; prefixes: (prefix, seq)."""
+        cache = DynamicCache(config=self._config)
+        with reading_inputs({layer: self._modules[layer]}, _ignore, stop_after=layer):
+            self._model(input_ids=prefixes.to(self.device), past_key_values=cache, use_cache=True)
+        return Begun(layer, cache)
+
+    @torch.inference_mode()
+    def read_after(self, begun: Begun, of_row: Tensor, tokens: Tensor, receive: Receive) -> None:
+        """Runs one block whose rows go on from beginnings.
+
+        of_row: (batch,) the prefix of each row; tokens: (batch, seq). `receive` is called once,
+        with what is at `tokens`, where every position counts.
+        """
+        n_windows, n_seq = tokens.shape
+
+        def receive_windows(layer: int, activations: Tensor) -> None:
+            receive(layer, activations.view(n_windows, n_seq, -1), None)
+
+        modules = {begun.layer: self._modules[begun.layer]}
+        with reading_inputs(modules, receive_windows, stop_after=begun.layer):
+            self._model(
+                input_ids=tokens.to(self.device),
+                past_key_values=begun.rows(of_row.to(self.device)),
+                use_cache=True,
+            )
+
     def _after_first(self, n_windows: int, n_seq: int) -> Tensor | None:
         """(batch, seq) bool; None when no position is skipped."""
         if self._skip_first == 0:
             return None
         is_after = torch.arange(n_seq, device=self.device) >= self._skip_first  # (seq,)
         return is_after.expand(n_windows, n_seq)
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """Keys and values of beginnings, up to a layer."""
+
+    layer: int
+    cache: DynamicCache
+
+    def rows(self, of_row: Tensor) -> DynamicCache:
+        """Of these prefixes, to be gone on from; of_row: (batch,)."""
+        rows = copy.copy(self.cache)
+        rows.layers = [copy.copy(layer) for layer in self.cache.layers]
+        rows.batch_select_indices(of_row)
+        return rows
+
+
+def _ignore(_layer: int, _activations: Tensor) -> None:
+    pass
 
 
 class ChosenUnits:

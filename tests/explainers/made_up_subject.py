@@ -4,13 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from neuron_explainer.explainers.pattern_search import (
-    Answer,
-    Known,
-    PatternPlan,
-    Question,
-    UnitSearch,
-)
+from neuron_explainer.explainers.pattern_questions import Answer, Question, count_tokens
+from neuron_explainer.explainers.pattern_search import Known, PatternPlan, UnitSearch
 from neuron_explainer.records.neuron import ActivationRecord, Moments, NeuronRecord, Stratum
 from neuron_explainer.records.patterns import FoundPatterns
 from tests.scoring.builders import NEURON_ID, window
@@ -38,6 +33,8 @@ class MadeUpSubject:
         self._near = near or {}
         self._expected = expected or {}
         self.asked: list[Question] = []
+        self.n_asked = 0
+        """Tokens; what questions share once."""
 
     def display(self, token_id: int) -> str:
         return self._words[token_id]
@@ -47,11 +44,6 @@ class MadeUpSubject:
 
     def neighbours(self, token_id: int) -> Sequence[int]:
         return self.ids_of(self._near.get(self._words[token_id], "").split())
-
-    @property
-    def n_asked(self) -> int:
-        """Tokens."""
-        return sum(len(question.ids) for question in self.asked)
 
     def window(self, text: str) -> ActivationRecord:
         tokens = tuple(text.split())
@@ -86,6 +78,7 @@ class MadeUpSubject:
         try:
             asked = next(search)
             while True:
+                self.n_asked += count_tokens(asked)
                 asked = search.send([self.answer(question) for question in asked])
         except StopIteration as end:
             found: FoundPatterns = end.value

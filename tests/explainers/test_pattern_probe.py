@@ -10,13 +10,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from neuron_explainer.explainers import pattern_probe
 from neuron_explainer.explainers.pattern_probe import (
     N_NEIGHBOURS,
     ProbeCost,
     SubjectProbe,
     SubjectVocabulary,
 )
-from neuron_explainer.explainers.pattern_search import Answer, PatternPlan, Question, UnitSearch
+from neuron_explainer.explainers.pattern_questions import Answer, Question
+from neuron_explainer.explainers.pattern_search import PatternPlan, UnitSearch
 from neuron_explainer.records.neuron import ActivationRecord
 from neuron_explainer.records.patterns import FoundPatterns
 from neuron_explainer.subject.model import (
@@ -44,15 +46,21 @@ def probe_of(subject: Subject, cost: ProbeCost, tokens_at_once: int = 16_384) ->
 
 
 def drawn_rounds(seed: int, n_rounds: int) -> Rounds:
-    """Texts of 1 to 9 tokens; a few ask for what comes next instead."""
+    """Texts of 1 to 9 tokens; a few ask for what comes next instead, others share beginnings."""
     rng = random.Random(seed)
     return [
         [
             Question(tuple(rng.choices(range(257), k=rng.randint(1, 9))), rng.choice([0, 0, 0, 3]))
             for _ in range(rng.randint(1, 6))
         ]
+        + drawn_after(rng, rng.choices([7, 8], k=rng.randint(1, 3)))
         for _ in range(n_rounds)
     ]
+
+
+def drawn_after(rng: random.Random, shared: Sequence[int]) -> list[Question]:
+    rests = [rng.choices(range(257), k=rng.randint(1, 3)) for _ in range(rng.randint(0, 6))]
+    return [Question((*shared, *rest), n_shared=len(shared)) for rest in rests]
 
 
 def asking(
@@ -121,6 +129,25 @@ def test_every_pass_and_token_is_counted(subject: Subject) -> None:
     searches = [(unit, asking([questions[:1]], [], 0)) for unit in range(5)]
     probe_of(subject, cost, tokens_at_once=6).search(0, searches)
     assert cost == ProbeCost(103 + 3, 1027 + 15)  # two texts of three tokens at once
+
+
+def test_a_beginning_that_texts_share_is_read_once(subject: Subject) -> None:
+    cost = ProbeCost()
+    questions = [Question((1, 2, 3, n), n_shared=3) for n in range(10)]
+    searches = [(unit, asking([questions], [], 0)) for unit in range(4)]
+    probe_of(subject, cost).search(0, searches)
+    assert cost == ProbeCost(2, 3 + 40)
+
+
+def test_no_more_is_kept_of_beginnings_than_there_is_room_for(
+    subject: Subject, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bytes_a_token = 2 * 2 * 16 * 4  # keys and values, layers 0 and 1, d_model, float32
+    monkeypatch.setattr(pattern_probe, "KEPT_BYTES", 9 * bytes_a_token)
+    cost = ProbeCost()
+    questions = [Question((1, 2, n), n_shared=2) for n in range(7)]
+    probe_of(subject, cost).search(1, [(0, asking([questions], [], 0))])
+    assert cost == ProbeCost(2 * 3, 3 * 2 + 7)  # three texts at once
 
 
 def test_nothing_behind_the_units_layer_is_computed(subject: Subject) -> None:

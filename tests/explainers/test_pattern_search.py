@@ -7,10 +7,10 @@ from collections.abc import Sequence
 
 import pytest
 
+from neuron_explainer.explainers.pattern_questions import Answer
 from neuron_explainer.explainers.pattern_search import (
     LENGTHS,
     N_REPLACEMENTS,
-    Answer,
     PatternPlan,
     UnitSearch,
 )

@@ -161,6 +161,25 @@ def test_neurons_are_those_of_a_plain_hook_on_the_whole_forward_pass(name: str) 
         torch.testing.assert_close(acts, expected[layer], rtol=0, atol=0)
 
 
+@pytest.mark.parametrize("name", FAMILIES)
+def test_rows_that_go_on_from_a_beginning_are_read_as_if_whole(name: str) -> None:
+    source = SubjectSource(tiny(FAMILIES[name]))
+    generator = torch.Generator().manual_seed(2)
+    prefixes = torch.randint(1, 256, (2, 5), generator=generator)
+    rest = torch.randint(1, 256, (4, 6), generator=generator)
+    of_row = torch.tensor([1, 0, 1, 1])
+    whole = torch.cat([prefixes[of_row], rest], dim=1)
+    for layer in (0, 2):
+        begun = source.begin(prefixes, layer)
+        expected = read_layers(source, whole, [layer])[layer][:, 5:]
+
+        def compare(_layer: int, acts: Tensor, _counted: Tensor | None, expected=expected) -> None:
+            torch.testing.assert_close(acts, expected, rtol=1e-4, atol=1e-5)
+
+        source.read_after(begun, of_row, rest, compare)
+        source.read_after(begun, of_row, rest, compare)  # it may be gone on from again
+
+
 def test_a_gated_neuron_is_the_activation_of_its_gate_times_up() -> None:
     subject = tiny(FAMILIES["llama"])
     mlp = subject.model.model.layers[1].mlp
