@@ -16,13 +16,14 @@
 from __future__ import annotations
 
 import heapq
+import json
 import math
 import re
 import sqlite3
 import unicodedata
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from neuron_explainer.errors import UsageError
@@ -32,8 +33,9 @@ MOST_RANKED = 5000
 """So many of the explanations that fit are ranked."""
 MOST_OF_A_WORD = 2000
 """The same, of each word, where any of several words is enough."""
-MOST_COUNTS = 10_000
-"""So many terms are kept with their counts."""
+MOST_KNOWN = 5000
+"""Terms that are kept with their counts, and words with the few that have them all."""
+MOST_FEW = 500
 ENOUGH = 5
 """With fewer that have all words, those that have any are looked for."""
 LEAST_BEGINNING = 3
@@ -68,6 +70,9 @@ class Filters:
     condition: str = ""
     """More that its row must fulfil: SQL over the columns of `explanations`, with `values`."""
     values: tuple[object, ...] = ()
+    whole: str = ""
+    """All of it in such SQL, with `whole_values`; asked for where there is a `Known`."""
+    whole_values: tuple[object, ...] = ()
 
     def __post_init__(self) -> None:
         if self.min_score is not None and not math.isfinite(self.min_score):
@@ -88,6 +93,16 @@ class Found(Generic[T]):
     """How many of the hits, from the first, have all of `words`; the others have some."""
 
 
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What earlier searches of the same explanations came to, whatever their filters were."""
+
+    counts: dict[str, int] = field(default_factory=dict)
+    """Of the explanations with a term."""
+    few: dict[str, str | None] = field(default_factory=dict)
+    """Words that must all be there -> JSON of all that have them; None: more than MOST_FEW do."""
+
+
 class _Term(NamedTuple):
     """A word or a phrase of the query."""
 
@@ -106,6 +121,7 @@ class _Query(NamedTuple):
     filters: Filters
     tags: str
     """The filters, in FTS5's language; empty without any."""
+    known: Known | None
 
     def match(self, words: str) -> str:
         return f"text : ({words})" + (f" AND tags : ({self.tags})" if self.tags else "")
@@ -124,15 +140,15 @@ def find(
     filters: Filters,
     *,
     limit: int,
-    counts: dict[str, int] | None = None,
+    known: Known | None = None,
 ) -> Found[int]:
     """Ids of the explanations that fit best, as the module says; MOST_RANKED at the most.
 
     The tables are `explanations`, `words`, and `ranks`: what is ranked by, a row an explanation.
-    counts: of terms in these explanations, as earlier searches counted them; is added to.
+    known: is read, and added to.
     """
     limit = min(limit, MOST_RANKED)
-    counted = {} if counts is None else counts
+    counted = {} if known is None else known.counts
     terms = split_query(words)
     n_rows = connection.execute("SELECT coalesce(max(id), 0) FROM explanations").fetchone()[0]
     most = max(LEAST_COMMON, int(COMMON_SHARE * n_rows))
@@ -143,7 +159,7 @@ def find(
     looked_for = tuple(term.text for term in kept)
     if not kept or limit < 1:
         return Found((), looked_for, left_out, 0)
-    query = _Query(connection, filters, _tags(connection, filters))
+    query = _Query(connection, filters, _tags(connection, filters), known)
     hits = _with_all(query, " AND ".join(term.quoted for term in kept), limit)
     n_with_all = len(hits)
     if n_with_all < min(limit, ENOUGH):
@@ -181,9 +197,7 @@ def _count(connection: sqlite3.Connection, term: _Term, most: int, counts: dict[
     if n is None:
         query = "SELECT count(*) FROM (SELECT 1 FROM words WHERE words MATCH ? LIMIT ?)"
         n = int(connection.execute(query, (f"text : {term.quoted}", most)).fetchone()[0])
-        if len(counts) >= MOST_COUNTS:
-            counts.clear()
-        counts[term.quoted] = n
+        _keep(counts, term.quoted, n)
     return n
 
 
@@ -206,6 +220,9 @@ def _tags(connection: sqlite3.Connection, filters: Filters) -> str:
 
 def _with_all(query: _Query, words: str, limit: int) -> list[int]:
     """Of the ones that match: the shortest, then the best scored."""
+    few = _few_with_all(query, words)
+    if few is not None:
+        return _ranked(query, few, limit)
     rows = query.connection.execute(
         "SELECT id, n_spaces, score FROM ("
         "  SELECT ranks.id, n_spaces, score FROM words CROSS JOIN ranks"
@@ -218,6 +235,42 @@ def _with_all(query: _Query, words: str, limit: int) -> list[int]:
         ),
     )  # fmt: skip
     return [row[0] for row in rows]
+
+
+def _few_with_all(query: _Query, words: str) -> str | None:
+    """JSON of the ids of all that match, whatever the filters; None: they are many, or not known.
+
+    To learn that few have several common words takes a look at all that have one of them.
+    """
+    if query.known is None:
+        return None
+    if words not in query.known.few:
+        rows = query.connection.execute(
+            "SELECT rowid FROM words WHERE words MATCH ? LIMIT ?",
+            (f"text : ({words})", MOST_FEW + 1),
+        )
+        ids = [row[0] for row in rows]
+        few = None if len(ids) > MOST_FEW else json.dumps(ids)
+        _keep(query.known.few, words, few)
+        return few
+    return query.known.few.get(words)
+
+
+def _ranked(query: _Query, ids: str, limit: int) -> list[int]:
+    """Those of some that the filters let through, in the order of `_with_all`. ids: JSON."""
+    rows = query.connection.execute(
+        "SELECT id FROM ranks WHERE id IN (SELECT value FROM json_each(?)) AND EXISTS ("
+        f"SELECT 1 FROM explanations WHERE explanations.id = ranks.id AND {query.filters.whole}"
+        ") ORDER BY n_spaces, score DESC NULLS LAST, id LIMIT ?",
+        (ids, *query.filters.whole_values, limit),
+    )
+    return [row[0] for row in rows]
+
+
+def _keep(kept: dict[str, T], name: str, value: T) -> None:
+    if len(kept) >= MOST_KNOWN:
+        kept.clear()
+    kept[name] = value
 
 
 def _with_beginning(query: _Query, terms: Sequence[_Term], limit: int) -> list[int]:

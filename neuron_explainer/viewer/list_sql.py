@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from neuron_explainer.viewer.index_schema import COLUMNS
@@ -41,7 +41,7 @@ def passing(
         free = {"id"}
     # A plus keeps sqlite from the index of a column.
     parts = [one.sql if one.column in free else f"+{one.sql}" for one in asked]
-    return " AND ".join(parts), [value for one in asked for value in one.values]
+    return " AND ".join(parts), [*values_of(asked)]
 
 
 def conditions(selection: Selection) -> Iterator[Condition]:
@@ -60,6 +60,11 @@ def conditions(selection: Selection) -> Iterator[Condition]:
         if name is not None:
             test = f"IN (SELECT number FROM makers WHERE {column} = ?)"
             yield Condition("makers", test, (name,))
+
+
+def values_of(asked: Iterable[Condition]) -> tuple[Any, ...]:
+    """In the order of their places."""
+    return tuple(value for one in asked for value in one.values)
 
 
 def leading_column(selection: Selection) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 
-from neuron_explainer.stores.library_search import Filters, Found, find
+from neuron_explainer.stores.library_search import Filters, Found, Known, find
 
 N_KEPT = 64
 """Searches, each of `library_search.MOST_RANKED` numbers at the most."""
@@ -14,17 +14,17 @@ class Searches:
     """Any number of threads may ask."""
 
     def __init__(self) -> None:
-        self._counts: dict[str, int] = {}
+        self._known = Known()
         self._found: dict[tuple[str, Filters, int], Found[int]] = {}
 
     def find(
-        self, connection: sqlite3.Connection, words: str, filters: Filters, limit: int
+        self, connection: sqlite3.Connection, words: str, filters: Filters, *, limit: int
     ) -> Found[int]:
         """`library_search.find`, once for the same words, filters and limit."""
         asked = (words, filters, limit)
         found = self._found.get(asked)
         if found is None:
-            found = find(connection, words, filters, limit=limit, counts=self._counts)
+            found = find(connection, words, filters, limit=limit, known=self._known)
             if len(self._found) >= N_KEPT:
                 self._found.clear()
             self._found[asked] = found

@@ -20,10 +20,10 @@ from typing import Any, NamedTuple
 from neuron_explainer.errors import StoreError, UsageError
 from neuron_explainer.records.neuron import NeuronId
 from neuron_explainer.stores.closing import Closing
-from neuron_explainer.stores.library_search import MOST_RANKED, Filters, Found
+from neuron_explainer.stores.library_search import MOST_RANKED, Filters, Found, find
 from neuron_explainer.stores.sqlite_file import BUSY_S, reader_mode
 from neuron_explainer.viewer.index_schema import COLUMNS, VERSION
-from neuron_explainer.viewer.list_sql import conditions, order_by, passing
+from neuron_explainer.viewer.list_sql import Condition, conditions, order_by, passing, values_of
 from neuron_explainer.viewer.searches import Searches
 from neuron_explainer.viewer.selection import RELEVANCE, UNIT, Selection
 
@@ -275,16 +275,21 @@ class UnitRows(Closing):
     def _look_for(self, methods: Sequence[Method], selection: Selection, limit: int) -> Found[int]:
         """Explanations of any of some methods, one at least."""
         others = [*conditions(replace(selection, layer=None, min_score=None))]
+        numbers = tuple(method.number for method in methods)
+        of_methods = Condition("method", f"IN ({', '.join('?' * len(numbers))})", numbers)
+        everything = [of_methods, *conditions(selection)]
         filters = Filters(
             layer_index=selection.layer,
             min_score=selection.min_score,
-            any_tag=tuple(f"method{method.number}" for method in methods),
+            any_tag=tuple(f"method{number}" for number in numbers),
             condition=" AND ".join(condition.sql for condition in others),
-            values=tuple(value for condition in others for value in condition.values),
+            values=values_of(others),
+            whole=" AND ".join(condition.sql for condition in everything),
+            whole_values=values_of(everything),
         )
-        searches = self._searches or Searches()
+        search = find if self._searches is None else self._searches.find
         with self._naming():
-            return searches.find(self._connection, selection.q, filters, limit)
+            return search(self._connection, selection.q, filters, limit=limit)
 
     def _read(self, rest: str, values: Sequence[Any]) -> list[UnitRow]:
         return [_row(row) for row in self._select(f"{READ} {rest}", values)]

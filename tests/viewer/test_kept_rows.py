@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import shutil
+from itertools import product
 from pathlib import Path
 
 import pytest
 
 from neuron_explainer.errors import StoreError
+from neuron_explainer.stores import library_search
 from neuron_explainer.stores.results import Results
 from neuron_explainer.viewer.keeper import IndexKeeper
 from neuron_explainer.viewer.kept_rows import N_IDLE, KeptRows
@@ -16,6 +18,11 @@ from neuron_explainer.viewer.unit_rows import UnitRows
 from tests.viewer.viewed_runs import UNITS, WORDS, run_source, write_method, write_run
 
 SELECTIONS = (Selection(), Selection(layer=1), Selection(min_score=0.3), Selection(q="time"))
+SEARCHES = (*WORDS, "time verbs", "colour numbers", "bracket", "names verbs time", "nothing")
+FILTERS = (
+    {}, {"layer": 1}, {"min_score": 0.3}, {"status": "unscored"}, {"max_density": 0.1},
+    {"model": "m1", "min_score": 0.1, "layer": 0},
+)  # fmt: skip
 
 
 @pytest.fixture
@@ -32,8 +39,8 @@ def assert_nothing_is_old(keeper: IndexKeeper) -> None:
         for method in fresh.methods():
             for selection in SELECTIONS:
                 assert keeper.count(kept, method, selection) == fresh.count(method, selection)
-            for words in WORDS:
-                selection = Selection(q=words, sort=RELEVANCE)
+            for words, filters in product(SEARCHES, FILTERS):
+                selection = Selection(q=words, sort=RELEVANCE, **filters)  # type: ignore[arg-type]
                 expected = fresh.search(method, selection, 0, 50)
                 assert kept.search(method, selection, 0, 50) == expected
                 assert kept.search_beside(method, selection, 9) == fresh.search_beside(
@@ -41,7 +48,11 @@ def assert_nothing_is_old(keeper: IndexKeeper) -> None:
                 )
 
 
-def test_what_is_kept_is_what_is_read_anew_after_any_change(keeper: IndexKeeper) -> None:
+@pytest.mark.parametrize("most_few", [2, library_search.MOST_FEW])
+def test_what_is_kept_is_what_is_read_anew_after_any_change(
+    keeper: IndexKeeper, monkeypatch: pytest.MonkeyPatch, most_few: int
+) -> None:
+    monkeypatch.setattr(library_search, "MOST_FEW", most_few)
     for number in range(3):
         for _ in range(2):  # the second time it is kept
             assert_nothing_is_old(keeper)
