@@ -10,6 +10,7 @@ import logging
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from neuron_explainer.errors import CannotExplain, RecordFormatError
 from neuron_explainer.formats.listed_rows import read_claim
@@ -50,6 +51,7 @@ METRIC = "ev_correlation_score"
 DAMAGED = "document not in the format"
 NO_TEXT = "no published explanation: the document has none"
 NO_SCORE = "no published score"
+Held = TypeVar("Held", bound=Content)
 
 
 class PublishedRows(Closing):
@@ -97,13 +99,10 @@ class PublishedClaims:
     def __call__(self, neuron_id: NeuronId) -> tuple[Claim, ...]:
         which = DocumentId(self._dataset, Kind.EXPLANATIONS, neuron_id)
         with Archive(self._archive, read_only=True) as archive:
-            content = _read(archive, which)
-        if content is None:
-            return ()
-        assert isinstance(content, PublishedResults)
+            content = _read(archive, which, PublishedResults)
         return tuple(
             _claim(explanation, neuron_id, number)
-            for number, explanation in enumerate(content.explanations, 1)
+            for number, explanation in enumerate(content.explanations if content else (), 1)
         )
 
 
@@ -117,19 +116,17 @@ class PublishedWeights:
     def output_tokens(self, neuron_id: NeuronId) -> AffectedTokens | None:
         which = DocumentId(self._dataset, Kind.TOKENS_BY_WEIGHT, neuron_id)
         with Archive(self._archive, read_only=True) as archive:
-            found = _read(archive, which)
+            found = _read(archive, which, TokensByWeight)
         if found is None:
             return None
-        assert isinstance(found, TokensByWeight)
         return AffectedTokens(_affected(found.output_positive), _affected(found.output_negative))
 
     def related(self, neuron_id: NeuronId) -> RelatedUnits | None:
         which = DocumentId(self._dataset, Kind.RELATED_NEURONS, neuron_id)
         with Archive(self._archive, read_only=True) as archive:
-            found = _read(archive, which)
+            found = _read(archive, which, RelatedNeurons)
             if found is None:
                 return None
-            assert isinstance(found, RelatedNeurons)
             none = NeuronsByWeight((), ())
             directions = (found.upstream or none, found.downstream or none)
             groups = (group for of in directions for group in (of.positive, of.negative))
@@ -152,19 +149,20 @@ def read_token_means(archive: Path, dataset: str, neuron_id: NeuronId) -> list[M
     """As published, the largest first; CannotExplain where the archive has none."""
     which = DocumentId(dataset, Kind.TOKENS_BY_ACTIVATION, neuron_id)
     with Archive(archive, read_only=True) as opened:
-        found = _read(opened, which)
+        found = _read(opened, which, TokensByActivation)
     if found is None:
         raise CannotExplain(NO_TOKEN_MEANS)
-    assert isinstance(found, TokensByActivation)
     return [MeanToken(one.token, one.value, None) for one in found.tokens if one.value is not None]
 
 
-def _read(archive: Archive, which: DocumentId) -> Content | None:
-    """None where the archive has no such document."""
+def _read(archive: Archive, which: DocumentId, of: type[Held]) -> Held | None:
+    """None where the archive has no such document. of: what documents of its kind hold."""
     archived = archive.read(which)
     if archived is None or archived.document is None:
         return None
-    return read_content(which, archived.document).value
+    content = read_content(which, archived.document).value
+    assert isinstance(content, of)
+    return content
 
 
 def _affected(tokens: Sequence[TokenValue]) -> tuple[AffectedToken, ...]:

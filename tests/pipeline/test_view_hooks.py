@@ -174,9 +174,7 @@ def test_by_share_units_are_ranked_by_their_own_largest_activation(run: Run, hoo
 
 
 @pytest.mark.parametrize("skip_first", [0, 3])
-def test_maxima_of_a_layer_are_those_of_its_units(
-    run: Run, tmp_path: Path, skip_first: int
-) -> None:
+def test_a_layer_s_maxima_are_those_of_its_units(run: Run, tmp_path: Path, skip_first: int) -> None:
     spec = replace(run.spec, units="0:3,1:0,1:17,1:40", neurons=None, skip_first=skip_first)
     folder = RunFolder(tmp_path / "run")
     run_collect(spec, folder, ignore)

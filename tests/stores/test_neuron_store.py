@@ -12,6 +12,7 @@ from safetensors.numpy import load_file, save_file
 
 from neuron_explainer.errors import StoreError, UnitNotFound
 from neuron_explainer.records.neuron import ActivationRecord, Moments, NeuronId, Stratum
+from neuron_explainer.stores import neuron_store
 from neuron_explainer.stores.neuron_store import LayerRecords, NeuronStore, StoreWriter
 from neuron_explainer.stores.store_manifest import StoreManifest, holds_store, read_manifest
 from neuron_explainer.stores.windows import WindowCounts, WindowWriter
@@ -122,6 +123,16 @@ def test_the_means_of_many_units_are_those_of_their_tables(collected: Path) -> N
     assert store.read_token_means(1, []).shape == (0, len(store.vocabulary))
     with pytest.raises(UnitNotFound, match="no neuron 1:5"):
         store.read_token_means(1, [0, 5])
+
+
+@pytest.mark.parametrize("n_at_once", [1, 2, 5, 99])
+def test_maxima_are_the_same_however_many_units_are_read_at_once(
+    collected: Path, monkeypatch: pytest.MonkeyPatch, n_at_once: int
+) -> None:
+    monkeypatch.setattr(neuron_store, "UNITS_AT_ONCE", n_at_once)
+    store = NeuronStore(collected)
+    expected = [store.read_neuron(NeuronId(1, unit)).max_activation for unit in range(5)]
+    assert store.read_maxima(1).tolist() == [max(0.0, value) for value in expected]
 
 
 def test_means_that_do_not_fit_the_tokens_are_damage(store: Path) -> None:
