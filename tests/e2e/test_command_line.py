@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+
+from tests.e2e.processes import neuron_explainer
 
 SENTENCES = [
     "The river runs past the old mill and under {n} bridges.",
@@ -16,13 +16,6 @@ SENTENCES = [
     "In {n} the university opened a school of medicine in the north of the city.",
     '"I do not know," he said, "but {n} of them came back."',
 ]
-
-
-def neuron_explainer(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "neuron_explainer", *arguments],
-        cwd=cwd, text=True, capture_output=True, timeout=300, check=False,
-    )  # fmt: skip
 
 
 @pytest.fixture(scope="module")

@@ -5,9 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import subprocess
-import sys
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -15,6 +14,7 @@ import pytest
 from neuron_explainer.errors import StoreError, UsageError
 from neuron_explainer.formats.bundle import PATTERNS, open_bundle
 from neuron_explainer.pipeline.export import Exported, ExportFormat, export_run
+from neuron_explainer.pipeline.export_bundle import export_bundle
 from neuron_explainer.pipeline.folder import RunFolder
 from neuron_explainer.pipeline.import_files import Kind, import_files
 from neuron_explainer.pipeline.kept_patterns import open_kept_patterns
@@ -26,6 +26,7 @@ from neuron_explainer.stores.library import Library
 from neuron_explainer.stores.neuron_store import NeuronStore
 from neuron_explainer.stores.results import Results
 from tests.e2e.command_lines import Call, assert_one_line
+from tests.e2e.processes import run_to_its_end
 
 OTHER = "another method"
 UNSCORED = Score("ev_correlation_score", None, 0, reason="constant prediction")
@@ -198,42 +199,37 @@ def test_neuronpedia_s_layout_without_a_model_s_name_leaves_nothing(
     assert list(tmp_path.iterdir()) == [nameless]
 
 
+class Deadly(Results):
+    """Its second reading of windows kills the process."""
+
+    n_read = 0
+
+    def windows(self, *unit: Any) -> Any:
+        self.n_read += 1
+        if self.n_read == 2:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().windows(*unit)
+
+
+def export_midway(run: Path, target: Path) -> None:
+    folder = RunFolder(run)
+    with Deadly(folder.results) as results:
+        export_bundle(folder, results, target, with_windows=True)
+
+
 @pytest.mark.parametrize("name", ["b", "b.zip"])
 def test_a_kill_midway_leaves_the_older_bundle_and_the_next_export_tidies_up(
     run: Path, tmp_path: Path, name: str
 ) -> None:
     target = tmp_path / name
     export(run, target, with_windows=False)
-    child = subprocess.run(
-        [sys.executable, "-c", KILLED_MIDWAY, str(run), str(target)], check=False, timeout=120
-    )
+    child = run_to_its_end(export_midway, run, target)
     assert child.returncode == -signal.SIGKILL
     assert len(list(tmp_path.iterdir())) == 2
     with open_bundle(target) as bundle:
         assert not bundle.has_windows
     export(run, target)
     assert list(tmp_path.iterdir()) == [target]
-
-
-KILLED_MIDWAY = """
-import os, signal, sys
-from pathlib import Path
-from neuron_explainer.pipeline.export_bundle import export_bundle
-from neuron_explainer.pipeline.folder import RunFolder
-from neuron_explainer.stores.results import Results
-
-class Deadly(Results):
-    n_read = 0
-    def windows(self, *unit):
-        self.n_read += 1
-        if self.n_read == 2:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return super().windows(*unit)
-
-folder = RunFolder(Path(sys.argv[1]))
-with Deadly(folder.results) as results:
-    export_bundle(folder, results, Path(sys.argv[2]), with_windows=True)
-"""
 
 
 def test_the_command_writes_and_imports_it(run: Path, tmp_path: Path, call: Call) -> None:

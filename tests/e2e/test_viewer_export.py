@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,10 +12,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from jobs.viewer_process import START
 from neuron_explainer.stores.results import Results
 from tests.e2e.browser import TIMEOUT_MS, OpenPage, assert_is_for_everyone
 from tests.e2e.hostile import SCRIPT
+from tests.e2e.processes import neuron_explainer
 from tests.e2e.viewer_runs import ViewerRuns
 
 if TYPE_CHECKING:
@@ -31,8 +29,8 @@ expect.set_options(timeout=TIMEOUT_MS)
 def site(viewer_runs: ViewerRuns, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("exported") / "site"
     runs = ("--run", str(viewer_runs.hostile), "--run", str(viewer_runs.words))
-    command = [sys.executable, "-c", START, "view", *runs, "--export", str(folder)]
-    subprocess.run(command, check=True, capture_output=True)
+    done = neuron_explainer("view", *runs, "--export", str(folder), cwd=folder.parent)
+    assert done.returncode == 0, done.stderr
     return folder
 
 
