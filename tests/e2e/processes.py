@@ -32,9 +32,16 @@ class Done(NamedTuple):
     stderr: str
 
 
-def start(function: Callable[..., object], *arguments: Any) -> BaseProcess:
-    """Of a module of the tests or of the package, with arguments that pickle."""
-    process = _context.Process(target=function, args=arguments, daemon=True)
+def start(
+    function: Callable[..., object], *arguments: Any, out: str = os.devnull, err: str = os.devnull
+) -> BaseProcess:
+    """A function of a module of the tests or of the package, with arguments that pickle.
+
+    out, err: files for what it prints.
+    """
+    process = _context.Process(
+        target=_with_output, args=(out, err, function, arguments), daemon=True
+    )
     process.start()
     return process
 
@@ -42,7 +49,7 @@ def start(function: Callable[..., object], *arguments: Any) -> BaseProcess:
 def run_to_its_end(function: Callable[..., object], *arguments: Any) -> Done:
     with TemporaryDirectory() as folder:
         out, err = Path(folder, "out"), Path(folder, "err")
-        process = start(_with_output, str(out), str(err), function, arguments)
+        process = start(function, *arguments, out=str(out), err=str(err))
         process.join(TIMEOUT_S)
         returncode = process.exitcode
         process.kill()

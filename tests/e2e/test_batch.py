@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import io
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -20,6 +17,7 @@ from neuron_explainer.pipeline.status import read_status
 from neuron_explainer.stores.results import Results
 from neuron_explainer.stores.spending import SpendingStore
 from tests.e2e.command_lines import Call, assert_one_line
+from tests.e2e.processes import command_line, start
 from tests.llm.rule_batches import BatchFaults
 from tests.llm.rule_server import RuleServer, rule_server
 
@@ -33,12 +31,6 @@ def explain(server: RuleServer, run: str) -> list[str]:
         "--simulation", "structured", "--base-url", server.base_url, "--neurons", str(N_UNITS),
         "--prices", "prices.json", "--n-resamples", "0", "--device", "cpu",
     ]  # fmt: skip
-
-
-def start(arguments: list[str], user: Path) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "neuron_explainer", *arguments]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(command, cwd=user, env=environment, stdout=subprocess.DEVNULL)
 
 
 def units_of(run: Path) -> list[object]:
@@ -63,9 +55,10 @@ def test_a_batch_outlives_the_command_that_sent_it(
         shutil.copytree(finished_run, user / name)
     with rule_server(batches=BatchFaults(n_faulty=0, n_polls=0)) as server:
         server.batches.is_held = True
-        with start([*explain(server, "run"), "--batch"], user) as child:
-            assert server.batches.was_created.wait(timeout=120)
-            child.kill()
+        child = start(command_line, (*explain(server, "run"), "--batch"), str(user))
+        assert server.batches.was_created.wait(timeout=120)
+        child.kill()
+        child.join()
         (batch,) = read_status(RunFolder(user / "run")).batches
         assert batch.n_requests == N_UNITS
         assert spent_picousd(user / "run") == 0

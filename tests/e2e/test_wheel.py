@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 import sys
@@ -12,7 +13,11 @@ from pathlib import Path
 from tests.tiny_models import save_tiny_model
 
 ROOT = Path(__file__).resolve().parents[2]
-READ_DATA = """
+IN_ONE_PROCESS = """
+import contextlib, io, json, sys
+
+import neuron_explainer
+from neuron_explainer.cli import main
 from neuron_explainer.llm.prices import read_prices
 from neuron_explainer.prompts.explain_examples import read_examples
 from neuron_explainer.prompts.explain_kinds import PROMPTS
@@ -21,8 +26,18 @@ from neuron_explainer.prompts.few_shot import read_few_shot_set
 assert all(read_examples(prompt, None) for prompt in PROMPTS.values())
 assert read_few_shot_set()
 assert read_prices().find("gpt-4o-mini")
-print(len(PROMPTS), "prompts, a few-shot set, prices")
+said = [neuron_explainer.__file__]
+for arguments in json.loads(sys.argv[1]):
+    sys.argv = ["neuron-explainer", *arguments]
+    with contextlib.redirect_stdout(io.StringIO()) as out:
+        try:
+            main()
+        except SystemExit as ended:
+            assert not ended.code, (arguments, ended.code)
+    said.append(out.getvalue())
+print(json.dumps(said))
 """
+"""The data files of the package, then command lines; a list: where it is, what each printed."""
 
 
 def test_the_wheel_runs_in_an_empty_folder_outside_the_checkout(tmp_path: Path) -> None:
@@ -33,22 +48,20 @@ def test_the_wheel_runs_in_an_empty_folder_outside_the_checkout(tmp_path: Path) 
     )  # fmt: skip
     empty = tmp_path / "empty"
     empty.mkdir()
-    where = _run(
-        str(python), "-c", "import neuron_explainer; print(neuron_explainer.__file__)", cwd=empty
-    )
-    assert str(tmp_path / "venv") in where
-    command = str(python.parent / "neuron-explainer")
-    _run(command, "run", "--tokens", "40000", "--neurons", "20", cwd=empty)
+    _run(str(python.parent / "neuron-explainer"), "run", "--tokens", "40000", "--neurons", "20",
+         cwd=empty)  # fmt: skip
     assert (empty / "runs/default/report.html").stat().st_size > 10_000
-    _run(command, "export", "bundle.zip", "--format", "bundle", cwd=empty)
-    assert (empty / "bundle.zip").stat().st_size > 10_000
-    assert '"n_units": 20' in _run(command, "scores", "--json", cwd=empty)
-    assert _run(str(python), "-c", READ_DATA, cwd=empty) == "7 prompts, a few-shot set, prices\n"
     save_tiny_model(tmp_path / "lm", 1, 8, n_ctx=8192)
-    told = _run(
-        command, "explain", "--explainer", f"hf:{tmp_path / 'lm'}", "--simulator", "auto",
-        "--neurons", "5", "--dry-run", cwd=empty,
-    )  # fmt: skip
+    command_lines = [
+        ["export", "bundle.zip", "--format", "bundle"],
+        ["scores", "--json"],
+        ["explain", "--explainer", f"hf:{tmp_path / 'lm'}", "--neurons", "5", "--dry-run"],
+    ]
+    said = _run(str(python), "-c", IN_ONE_PROCESS, json.dumps(command_lines), cwd=empty)
+    where, _, scores, told = json.loads(said)
+    assert str(tmp_path / "venv") in where
+    assert (empty / "bundle.zip").stat().st_size > 10_000
+    assert '"n_units": 20' in scores
     assert told.startswith(f"5 neurons: hf:{tmp_path / 'lm'}: ")
     assert told.count("\n") == 1
 
