@@ -363,7 +363,7 @@ def _behind(
 
 def _identity(path: Path) -> tuple[int, int] | None:
     """Of the file at a path; None: there is none."""
-    with suppress(FileNotFoundError):
+    with suppress(OSError):
         found = path.stat()
         return found.st_dev, found.st_ino
     return None
