@@ -5,7 +5,6 @@ Requests name sources, layers, neurons, methods and lists; none names a file or 
 
 from __future__ import annotations
 
-import threading
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -27,7 +26,6 @@ from neuron_explainer.viewer import (
     try_routes,
     unit_routes,
 )
-from neuron_explainer.viewer.environment import compile_pages, make_environment
 from neuron_explainer.viewer.forms import is_form
 from neuron_explainer.viewer.guard import EVERY_ADDRESS, LOOPBACK, Guard
 from neuron_explainer.viewer.head import Head
@@ -59,8 +57,6 @@ def create_app(
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         state.refresh()
-        make_environment()  # one, before there are threads
-        threading.Thread(target=compile_pages, name="templates", daemon=True).start()
         yield
         feeds.end()
         state.close()

@@ -18,8 +18,6 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from neuron_explainer.viewer import display
 from neuron_explainer.viewer.report_comparison import make_mover_card
 
-REPORT = "report.html.j2"
-"""It has a filter of its own, of report.py."""
 _STYLE = re.compile(r' style="([^"<>]*)"')
 _PLACE = "<!-- styles -->"
 """Where base.html.j2 has the style element."""
@@ -57,13 +55,6 @@ def make_environment() -> Environment:
         mover_card=make_mover_card,
     )
     return environment
-
-
-def compile_pages() -> None:
-    """The templates that pages are made of: the first pages would each do it, all at once."""
-    environment = make_environment()
-    for name in environment.list_templates(filter_func=lambda name: name != REPORT):
-        environment.get_template(name)
 
 
 def render_page(template: str, /, **context: object) -> Rendered:

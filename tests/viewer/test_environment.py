@@ -5,18 +5,9 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
-from pathlib import Path
-
-import pytest
 
 from neuron_explainer.viewer.display import window_html
-from neuron_explainer.viewer.environment import (
-    REPORT,
-    compile_pages,
-    extract_styles,
-    make_environment,
-)
-from neuron_explainer.viewer.environment import __file__ as environment_file
+from neuron_explainer.viewer.environment import extract_styles
 from tests.viewer.served_fakes import HOSTILE
 
 
@@ -32,17 +23,6 @@ def test_each_style_becomes_a_rule_of_the_one_element_that_the_hash_names() -> N
     assert found.html.count('data-s="0"') == 3
     digest = hashlib.sha256(css[1].encode()).digest()
     assert found.style_hash == f"sha256-{base64.b64encode(digest).decode()}"
-
-
-def test_no_template_of_a_page_is_compiled_when_the_page_is_asked_for(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    compile_pages()
-    environment = make_environment()
-    monkeypatch.setattr(environment, "compile", None)
-    for path in (Path(environment_file).parent / "templates").iterdir():
-        if path.name != REPORT:
-            assert environment.get_template(path.name).name == path.name
 
 
 def test_a_page_without_styles_has_no_element_and_no_hash() -> None:
