@@ -14,6 +14,7 @@ SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 def pytest_configure() -> None:
     os.environ["OMP_NUM_THREADS"] = "1"  # of what tests start
     torch.set_num_threads(1)
+    torch.set_warn_always(True)  # else a warning is an error in the first test that meets it alone
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -67,7 +67,8 @@ def name_token(token: str, *, is_word: bool = False) -> str:
         return _name_space(token)
     is_piece = token[0].islower() and not is_word
     shown = shorten(printable(token if is_piece else token.strip(SPACES)))
-    opening, closing = "‘’" if {*shown} & {*'“”"'} else "“”"
+    is_odd = {*shown} & {*'“”"'} or not shown.strip("…")  # between “” it would say something else
+    opening, closing = "‘’" if is_odd else "“”"
     return f"{opening}{'…' if is_piece else ''}{shown}{closing}"
 
 

@@ -55,8 +55,8 @@ class TensorFile:
         return self._tensors.keys()
 
     def read(self, name: str) -> NDArray[Any]:
-        """All of a tensor."""
-        return self.read_items(name, 0, self._tensors[name].shape[0])
+        """All of a tensor, which may be written to."""
+        return self.read_items(name, 0, self._tensors[name].shape[0]).copy()
 
     def read_items(self, name: str, first: int, n: int) -> NDArray[Any]:
         """(n, ...) along the first axis; not to be written to."""

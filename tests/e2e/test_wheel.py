@@ -48,7 +48,7 @@ def test_the_wheel_runs_in_an_empty_folder_outside_the_checkout(tmp_path: Path) 
     )  # fmt: skip
     empty = tmp_path / "empty"
     empty.mkdir()
-    _run(str(python.parent / "neuron-explainer"), "run", "--tokens", "40000", "--neurons", "20",
+    _run(str(python.parent / "neuron-explainer"), "run", "--tokens", "20000", "--neurons", "20",
          cwd=empty)  # fmt: skip
     assert (empty / "runs/default/report.html").stat().st_size > 10_000
     save_tiny_model(tmp_path / "lm", 1, 8, n_ctx=8192)

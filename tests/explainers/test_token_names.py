@@ -122,6 +122,10 @@ def test_what_has_double_quotation_marks_stands_in_single_ones() -> None:
     assert name_tokens(["”", '."', "x"]) == '‘."’, ‘”’ or “…x”'
 
 
+def test_an_ellipsis_is_told_from_what_is_left_out() -> None:
+    assert name_token("…") == name_token(" …") == "‘…’"
+
+
 @pytest.mark.parametrize("most_named", [1, 2, 3, 4])
 def test_fewer_members_are_named_when_told_so(most_named: int) -> None:
     name = name_tokens([" cat1", " dog2", " of3", " and4", " w5"], most_named=most_named)

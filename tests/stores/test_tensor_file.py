@@ -32,6 +32,7 @@ def test_all_of_a_tensor_is_what_safetensors_reads(tmp_path: Path) -> None:
     written(tmp_path / "t.safetensors")
     expected = load_file(tmp_path / "t.safetensors")
     file = TensorFile(tmp_path / "t.safetensors")
+    assert all(file.read(name).flags.writeable for name in file.names)
     assert set(file.names) == set(expected)
     for name, tensor in expected.items():
         read = file.read(name)
