@@ -6,7 +6,8 @@
 
 The viewer is the real command in a process of its own. Clients keep their connections, each asks
 for the next page as soon as it has one, and every address is asked for once, as far as there are as
-many. Of the csv of all units the first 64 kB are read. A made-up run (made_run.py) has the sizes of
+many; the first seconds, in which the viewer starts processes for so many readers, are not counted.
+Of the csv of all units the first 64 kB are read. A made-up run (made_run.py) has the sizes of
 a real one on disk; --keep FOLDER leaves it there for the next time.
 """
 
@@ -41,6 +42,8 @@ from neuron_explainer.records.neuron import NeuronId
 from neuron_explainer.stores.neuron_store import NeuronStore
 
 CSV_BYTES = 1 << 16
+N_FIRST = 100
+"""Requests of each kind that are not counted, while processes that make pages are started."""
 N_TEXTS = 2000
 """Explanations that the words to search for are taken from."""
 SORTS = ("unit", "score", "random", "baseline", "gain", "density")
@@ -113,6 +116,8 @@ def measure(folder: Path, n_requests: int, n_clients: int, seed: int) -> Answer:
         index_s = first.wait_for_index()
     with viewing("--run", str(folder)) as viewer:
         viewer.wait_for_index()
+        for addresses in all_addresses(folder, min(N_FIRST, n_requests), seed + 1).values():
+            time_requests(viewer, addresses, n_clients)
         requests = {
             kind: time_requests(viewer, addresses, n_clients)
             for kind, addresses in all_addresses(folder, n_requests, seed).items()

@@ -32,7 +32,8 @@ class ViewerProcess:
     start_s: float = 0.0
     """From the command to the first answer."""
     peak_mb: float | None = None
-    """Largest resident size, pages of mapped files included; None: this system does not say."""
+    """Largest resident sizes of the viewer and the processes beside it, pages of mapped files
+    included; None: this system does not say."""
     own_mb: float | None = None
     """Memory of its own at the end: what is no page of a file, which the system may take back."""
 
@@ -66,8 +67,8 @@ class ViewerProcess:
     def end(self) -> None:
         """Ctrl-C; `peak_mb` and `own_mb` are known after it."""
         if self.process.poll() is None:
-            self.peak_mb = _status_mb(self.process.pid, "VmHWM")
-            self.own_mb = _status_mb(self.process.pid, "RssAnon")
+            self.peak_mb = _all_mb(self.process.pid, "VmHWM")
+            self.own_mb = _all_mb(self.process.pid, "RssAnon")
             self.process.send_signal(signal.SIGINT)
             self.process.wait(END_WITHIN_S)
 
@@ -111,6 +112,14 @@ def viewing(*arguments: str, port: int | None = None) -> Iterator[ViewerProcess]
             raise ViewerEnded(f"{error}: {text}") from error
         finally:
             viewer.end()
+
+
+def _all_mb(process_id: int, field: str) -> float | None:
+    """Of a process and those that it started, which may end meanwhile."""
+    children = Path(f"/proc/{process_id}/task").glob("*/children")
+    started = [int(child) for listed in children for child in listed.read_text().split()]
+    sizes = [_status_mb(one, field) for one in (process_id, *started)]
+    return None if sizes[0] is None else round(sum(size or 0.0 for size in sizes), 1)
 
 
 def _status_mb(process_id: int, field: str) -> float | None:

@@ -8,6 +8,7 @@ import secrets
 import webbrowser
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -120,22 +121,40 @@ def view(
 
     [dim]neuron-explainer view --run runs/a --run runs/b[/]
     """
+    from neuron_explainer.pipeline.machine import available_cores
     from neuron_explainer.pipeline.view_sources import open_sources
-    from neuron_explainer.viewer.app import create_app
+    from neuron_explainer.viewer.app import PageMakers, create_app
     from neuron_explainer.viewer.guard import LOOPBACK
 
     folders = [RunFolder(path) for path in run or ([] if published else [DEFAULT_RUN])]
     sources = open_sources(folders, published, dataset)
+    n_cores = available_cores()
+    makers = PageMakers(partial(make_pages_app, folders, published, dataset, spec), n_cores)
     if token is None and host not in LOOPBACK:
         token = secrets.token_urlsafe(24)
     with ExitStack() as opened:
         hooks = open_hooks(opened, sources, folders, published, dataset, spec)
-        app = create_app(sources, hooks, token=token, host=host)
+        app = create_app(
+            sources, hooks, token=token, host=host, page_makers=makers if n_cores > 1 else None
+        )
         _print_sources(sources)
         if export is not None:
             _export(app, export, most)
         else:
             _serve(app, host, port, token, browser)
+
+
+def make_pages_app(
+    folders: Sequence[RunFolder], published: Path | None, dataset: str, spec: RunSpec
+) -> FastAPI:
+    """In a process that makes pages; what it opens stays open until the process ends."""
+    from neuron_explainer.pipeline.view_sources import open_sources
+    from neuron_explainer.viewer.app import make_following_app
+
+    sources = open_sources(folders, published, dataset)
+    return make_following_app(
+        sources, open_hooks(ExitStack(), sources, folders, published, dataset, spec)
+    )
 
 
 def _serve(app: FastAPI, host: str, port: int, token: str | None, browser: bool) -> None:

@@ -5,9 +5,10 @@ Requests name sources, layers, neurons, methods and lists; none names a file or 
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 from fastapi import FastAPI, HTTPException, Request
 from fastapi.exceptions import RequestValidationError
@@ -30,9 +31,19 @@ from neuron_explainer.viewer.forms import is_form
 from neuron_explainer.viewer.guard import EVERY_ADDRESS, LOOPBACK, Guard
 from neuron_explainer.viewer.head import Head
 from neuron_explainer.viewer.hooks import Hooks
+from neuron_explainer.viewer.page_processes import PageProcesses
 from neuron_explainer.viewer.served import status_of
 from neuron_explainer.viewer.sources import ViewSource
 from neuron_explainer.viewer.state import State
+
+
+class PageMakers(NamedTuple):
+    """Processes that make pages (`page_processes.py`)."""
+
+    make: Callable[[], FastAPI]
+    """Of a module, and what it is called with pickles: what `make_following_app` answers."""
+    n: int
+
 
 STATIC = Path(__file__).parent / "static"
 
@@ -43,15 +54,34 @@ def create_app(
     *,
     token: str | None = None,
     host: str = "127.0.0.1",
+    page_makers: PageMakers | None = None,
 ) -> FastAPI:
     """hooks: by the source's key. host: where it listens; beyond loopback a token is asked for.
+    page_makers: processes beside this one, where many pages are asked for at once.
 
     UsageError without a token there.
     """
     is_open = host not in LOOPBACK
     if is_open and not token:
         raise UsageError(f"--host {host} can be reached by others; give a --token, too")
-    state = State(sources, hooks)
+    app = _make_app(State(sources, hooks))
+    state: State = app.state.viewer
+    if page_makers is not None:
+        app.add_middleware(PageProcesses, keepers=state.keepers, **page_makers._asdict())
+    hosts = None if host in EVERY_ADDRESS else {*LOOPBACK, host}
+    app.add_middleware(Head)
+    app.add_middleware(Guard, hosts=hosts, token=token)
+    return app
+
+
+def make_following_app(
+    sources: Sequence[ViewSource], hooks: Mapping[str, Hooks] | None = None
+) -> FastAPI:
+    """Of a process that makes pages for another one, which guards them and keeps the indexes."""
+    return _make_app(State(sources, hooks, follows=True))
+
+
+def _make_app(state: State) -> FastAPI:
     feeds = live_routes.Feeds()
 
     @asynccontextmanager
@@ -77,9 +107,6 @@ def create_app(
         app.include_router(router)
     app.mount("/static", StaticFiles(directory=STATIC))
     _tell_problems(app, state)
-    hosts = None if host in EVERY_ADDRESS else {*LOOPBACK, host}
-    app.add_middleware(Head)
-    app.add_middleware(Guard, hosts=hosts, token=token)
     return app
 
 

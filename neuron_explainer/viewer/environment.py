@@ -31,6 +31,10 @@ class Rendered(NamedTuple):
     """`sha256-…` of the style element; None: there is none."""
 
 
+REPORT = "report.html.j2"
+"""A file of its own, made in an environment with more filters (`report.py`)."""
+
+
 @cache
 def make_environment() -> Environment:
     """Everything is escaped, and a name that is not there is an error."""
@@ -55,6 +59,13 @@ def make_environment() -> Environment:
         mover_card=make_mover_card,
     )
     return environment
+
+
+def compile_templates() -> None:
+    """All that a server needs, so that no page waits for its own."""
+    environment = make_environment()
+    for name in set(environment.list_templates()) - {REPORT}:
+        environment.get_template(name)
 
 
 def render_page(template: str, /, **context: object) -> Rendered:

@@ -132,6 +132,20 @@ class IndexKeeper:
         return tuple(_signature_of(path) for path in self.source.watched)
 
 
+class FollowedIndex(IndexKeeper):
+    """An index that another process keeps, which says when it has changed."""
+
+    def refresh(self) -> None:
+        """It is for the other process to look."""
+
+    def follow(self, version: int) -> None:
+        """Of a request that comes now."""
+        if version != self.version:
+            self._kept.end()
+            self._kept = KeptRows(self.path)
+            self.version = version
+
+
 def _signature_of(path: Path) -> tuple[int, int, int] | None:
     """Changes when the file does; None: it is not there, or empty, as a reader makes a log."""
     try:

@@ -29,7 +29,7 @@ from neuron_explainer.viewer.distributions import (
     describe,
     pair_density,
 )
-from neuron_explainer.viewer.environment import make_environment
+from neuron_explainer.viewer.environment import REPORT, make_environment
 from neuron_explainer.viewer.report_comparison import (
     Predictions,
     measure_predictions,
@@ -246,4 +246,4 @@ def _static(name: str) -> str:
 def _template() -> Template:
     environment = make_environment().overlay()
     environment.filters = {**environment.filters, "card": make_card}
-    return environment.get_template("report.html.j2")
+    return environment.get_template(REPORT)

@@ -13,7 +13,7 @@ from neuron_explainer.records.neuron import NeuronId
 from neuron_explainer.viewer.environment import render_page
 from neuron_explainer.viewer.guard import policy
 from neuron_explainer.viewer.hooks import Hooks, no_hooks
-from neuron_explainer.viewer.keeper import IndexKeeper
+from neuron_explainer.viewer.keeper import FollowedIndex, IndexKeeper
 from neuron_explainer.viewer.links import Links, ServerLinks
 from neuron_explainer.viewer.pages import Entry, Site
 from neuron_explainer.viewer.selection import Selection
@@ -33,15 +33,20 @@ class State:
     """Of one server."""
 
     def __init__(
-        self, sources: Sequence[ViewSource], hooks: Mapping[str, Hooks] | None = None
+        self,
+        sources: Sequence[ViewSource],
+        hooks: Mapping[str, Hooks] | None = None,
+        *,
+        follows: bool = False,
     ) -> None:
-        """hooks: by the source's key."""
+        """hooks: by the source's key. follows: another process keeps the indexes."""
         if not sources:
             raise UsageError("nothing to view; name a run with --run, or use --published")
         self.sources = {source.key: source for source in sources}
         self.first = sources[0]
         self.turns = Turns()
-        self.keepers = {source.key: IndexKeeper(source) for source in sources}
+        keeper = FollowedIndex if follows else IndexKeeper
+        self.keepers = {source.key: keeper(source) for source in sources}
         given = hooks or {}
         absent = no_hooks("the viewer was started without a model")
         self._served = {key: self._serve(key, given.get(key, absent)) for key in self.sources}
@@ -71,6 +76,12 @@ class State:
         """Reads what is new, of all sources, to its end."""
         for keeper in self.keepers.values():
             keeper.update()
+
+    def follow(self, versions: Mapping[str, int]) -> None:
+        """Of a state that follows: the versions of the indexes, by the source's key."""
+        for key, keeper in self.keepers.items():
+            assert isinstance(keeper, FollowedIndex)
+            keeper.follow(versions[key])
 
     def close(self) -> None:
         """Keeps no file open any more."""

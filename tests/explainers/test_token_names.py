@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import re
 from collections.abc import Sequence
 
 import pytest
@@ -145,21 +144,21 @@ any_token = st.one_of(
 )  # fmt: skip
 
 
-def assert_readable(name: str) -> None:
+def assert_readable(name: str, *tokens: str) -> None:
     assert name.isprintable()
     assert name.strip() == name != ""
-    quoted = re.sub("‘.*?’", "", name)  # in single marks stands what has double ones itself
-    assert "“”" not in quoted
-    assert "“…”" not in quoted
-    assert "“ ”" not in quoted
+    if not {*"“”"} & {*"".join(tokens)}:  # a token of its own may look like one of these
+        assert "“”" not in name
+        assert "“…”" not in name
+        assert "“ ”" not in name
     name.encode()  # no half of a character
 
 
 @REPEATABLE
 @given(any_token)
 def test_no_token_shows_as_nothing_or_breaks_a_sentence(token: str) -> None:
-    assert_readable(name_token(token))
-    assert_readable(name_token(token, is_word=True))
+    assert_readable(name_token(token), token)
+    assert_readable(name_token(token, is_word=True), token)
 
 
 @REPEATABLE
@@ -168,6 +167,6 @@ def test_no_set_shows_as_nothing_or_breaks_a_sentence(
     tokens: Sequence[str], most_named: int
 ) -> None:
     name = name_tokens(tokens, tokens[:1], most_named)
-    assert_readable(name)
+    assert_readable(name, *tokens)
     assert not name.endswith(("such as", "such as "))
     assert name == name_tokens(tokens[::-1], tokens[:1], most_named)
