@@ -16,6 +16,7 @@ from __future__ import annotations
 import json
 import random
 import re
+import socket
 import sqlite3
 import statistics
 import time
@@ -24,7 +25,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import asdict, dataclass
-from http.client import HTTPConnection, HTTPException
+from http.client import HTTPException
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated
@@ -36,12 +37,14 @@ from rich.table import Table
 
 from jobs.benchmark_search import made_texts
 from jobs.made_run import MadeRun
-from jobs.viewer_process import ViewerProcess, viewing
+from jobs.viewer_process import HOST, ViewerProcess, viewing
 from neuron_explainer.pipeline.folder import RunFolder
 from neuron_explainer.records.neuron import NeuronId
 from neuron_explainer.stores.neuron_store import NeuronStore
 
 CSV_BYTES = 1 << 16
+TIMEOUT_S = 60.0
+_LENGTH = re.compile(rb"(?i)\r\ncontent-length: (\d+)")
 N_FIRST = 100
 """Requests of each kind that are not counted, while processes that make pages are started."""
 N_TEXTS = 2000
@@ -194,8 +197,8 @@ def time_requests(viewer: ViewerProcess, addresses: Sequence[str], n_clients: in
     """Each client takes every n-th address."""
 
     def ask_all(client: int) -> list[tuple[float, int]]:
-        with closing(viewer.connect()) as connection:
-            return [time_one(connection, one) for one in addresses[client::n_clients]]
+        with Client(viewer.port) as reader:
+            return [time_one(reader, one) for one in addresses[client::n_clients]]
 
     with ThreadPoolExecutor(n_clients) as clients:
         asked = [one for of in clients.map(ask_all, range(n_clients)) for one in of]
@@ -209,24 +212,58 @@ def time_requests(viewer: ViewerProcess, addresses: Sequence[str], n_clients: in
     )
 
 
-def time_one(connection: HTTPConnection, address: str) -> tuple[float, int]:
+def time_one(client: Client, address: str) -> tuple[float, int]:
     """Milliseconds and bytes of one answer."""
     started_s = time.perf_counter()
-    n_bytes = fetch(connection, address)
+    n_bytes = client.fetch(address)
     return (time.perf_counter() - started_s) * 1000, n_bytes
 
 
-def fetch(connection: HTTPConnection, address: str) -> int:
-    """Bytes of the body, of a csv at most the first; HTTPException for a status that is not 200."""
-    connection.request("GET", address)
-    response = connection.getresponse()
-    if response.status != 200:
-        raise HTTPException(f"{address}: {response.status} {response.read(200)!r}")
-    if not address.startswith("/export.csv"):
-        return len(response.read())
-    n_bytes = len(response.read(CSV_BYTES))
-    connection.close()  # the rest is not wanted; the next request opens another
-    return n_bytes
+class Client:
+    """A reader, over a bare connection that it keeps: as it works on the viewer's own machine, it
+    should not take much of it."""
+
+    def __init__(self, port: int) -> None:
+        self._port = port
+        self._connection: socket.socket | None = None
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._connection is not None:
+            self._connection.close()
+
+    def fetch(self, address: str) -> int:
+        """Bytes of the body, of a csv at most the first; HTTPException for a status that is not
+        200."""
+        connection = self._connection or socket.create_connection((HOST, self._port), TIMEOUT_S)
+        self._connection = None
+        connection.sendall(f"GET {address} HTTP/1.1\r\nHost: {HOST}:{self._port}\r\n\r\n".encode())
+        head, _, body = _receive_head(connection)
+        status, length = head.split(b" ", 2)[1], _LENGTH.search(head)
+        n_bytes = len(body)
+        most = int(length[1]) if length else CSV_BYTES
+        while n_bytes < most and (more := connection.recv(most - n_bytes)):
+            n_bytes += len(more)
+        if status != b"200":
+            raise HTTPException(f"{address}: {status.decode()}")
+        if length:
+            self._connection = connection
+        else:
+            connection.close()  # the rest is not wanted; the next request opens another
+        return n_bytes
+
+
+def _receive_head(connection: socket.socket) -> tuple[bytes, bytes, bytes]:
+    """Head, the empty line behind it, and what has come of the body."""
+    received = b""
+    while b"\r\n\r\n" not in received:
+        more = connection.recv(1 << 18)
+        if not more:
+            raise HTTPException("the viewer has hung up")
+        received += more
+    return received.partition(b"\r\n\r\n")
 
 
 def print_answer(answer: Answer) -> None:

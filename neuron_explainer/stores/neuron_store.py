@@ -273,20 +273,20 @@ class NeuronStore:
         rows: NDArray[np.floating],
         skip: frozenset[int] | set[int] = frozenset(),
     ) -> tuple[ActivationRecord, ...]:
-        """window_ids: (place,); rows: (place, seq)."""
-        records = (
-            self._record(window_id, row)
-            for window_id, row in zip(window_ids.tolist(), rows.tolist(), strict=True)
-            if window_id >= 0 and window_id not in skip
-        )
-        return tuple(r for r in records if any(a is not None for a in r.activations))
-
-    def _record(self, window_id: int, row: list[float]) -> ActivationRecord:
-        tokens = self._texts(window_id)
-        values: list[float | None] = [*row[: len(tokens)]]
-        if -math.inf in values:
-            values = [None if value == -math.inf else value for value in values]
-        return ActivationRecord(tokens, tuple(values))
+        """window_ids: (place,); rows: (place, seq). A window of which nothing counts is none."""
+        records = []
+        for window_id, row in zip(window_ids.tolist(), rows.tolist(), strict=True):
+            if window_id < 0 or window_id in skip:
+                continue
+            tokens = self._texts(window_id)
+            values: list[float | None] = row[: len(tokens)]
+            n_left_out = values.count(-math.inf)
+            if n_left_out == len(values):
+                continue
+            if n_left_out:
+                values = [None if value == -math.inf else value for value in values]
+            records.append(ActivationRecord(tokens, tuple(values)))
+        return tuple(records)
 
     def _strata(self, unit: Mapping[str, NDArray[Any]]) -> tuple[Stratum, ...]:
         edges = [None, *unit["band_boundaries"].tolist(), None]

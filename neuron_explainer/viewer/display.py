@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
@@ -85,8 +86,8 @@ def window_html(tokens: Sequence[str], values: Iterable[float | None], full: flo
 
     A value of None gets the class `m`, which is hatched, so that it is not taken for a zero.
     """
-    pairs = zip(map(_token_parts, tokens), values, strict=True)
-    spans = [f"{before}<i{_look(value, full)}>{text}</i>" for (before, text), value in pairs]
+    pairs = zip(map(_token_parts, tokens), _looks(values, full), strict=True)
+    spans = [f"{before}<i{look}>{text}</i>" for (before, text), look in pairs]
     return Markup("".join(spans))
 
 
@@ -104,12 +105,15 @@ def _token_parts(token: str) -> tuple[str, str]:
     return "", token_html(token)
 
 
-def _look(value: float | None, full: float) -> str:
-    """The attribute that colours a token."""
-    if value is None:
-        return " class=m"
-    level = value / full if full > 0 else 0.0
-    return "" if level < 0.001 else _COLOURS[min(1000, round(1000 * level))]
+def _looks(values: Iterable[float | None], full: float) -> list[str]:
+    """The attributes that colour tokens; less than a thousandth of the full colour is none."""
+    thousandth = full / 1000 if full > 0 else math.inf
+    return [
+        " class=m" if value is None
+        else "" if value < thousandth
+        else _COLOURS[min(1000, round(value / thousandth))]
+        for value in values
+    ]  # fmt: skip
 
 
 def _written_out(match: re.Match[str]) -> str:
