@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from neuron_explainer.viewer.sources import ViewSource
 
 DEFAULT_PORT = 8000
+MOST_PAGE_MAKERS = 4
+"""Processes for many readers; each takes some 90 MB."""
 SPEC_FIELDS = (
     "simulator", "simulation", "simulator_tokenizer", "base_url", "simulator_base_url",
     "api_key_env", "requests_a_minute", "tokens_a_minute", "timeout_s", "budget_usd", "prices",
@@ -128,14 +130,14 @@ def view(
 
     folders = [RunFolder(path) for path in run or ([] if published else [DEFAULT_RUN])]
     sources = open_sources(folders, published, dataset)
-    n_cores = available_cores()
-    makers = PageMakers(partial(make_pages_app, folders, published, dataset, spec), n_cores)
+    n_makers = min(available_cores(), MOST_PAGE_MAKERS)
+    makers = PageMakers(partial(make_pages_app, folders, published, dataset, spec), n_makers)
     if token is None and host not in LOOPBACK:
         token = secrets.token_urlsafe(24)
     with ExitStack() as opened:
         hooks = open_hooks(opened, sources, folders, published, dataset, spec)
         app = create_app(
-            sources, hooks, token=token, host=host, page_makers=makers if n_cores > 1 else None
+            sources, hooks, token=token, host=host, page_makers=makers if n_makers > 1 else None
         )
         _print_sources(sources)
         if export is not None:

@@ -45,6 +45,7 @@ def passing(
 
 
 def conditions(selection: Selection) -> Iterator[Condition]:
+    """What a row must be, its words apart."""
     compared = (
         ("layer_index", "= ?", selection.layer),
         ("score", ">= ?", selection.min_score),
@@ -73,6 +74,7 @@ def leading_column(selection: Selection) -> str:
 
 
 def order_by(selection: Selection) -> str:
+    """Layer and unit at the end, so that no two rows are level; what has no value comes last."""
     direction = " DESC" if selection.desc else ""
     if selection.sort in (UNIT, RELEVANCE):
         return f"ORDER BY layer_index{direction}, neuron_index{direction}"

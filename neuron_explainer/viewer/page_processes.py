@@ -15,6 +15,7 @@ import re
 import signal
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from functools import partial
 from multiprocessing.connection import Connection
 from queue import SimpleQueue
@@ -127,7 +128,7 @@ class PageProcesses:
         return await to_thread.run_sync(ask, limiter=self._limiter)
 
     def _ask_one(self, asked: Asked) -> Answered | None:
-        """None: the process has ended; the others go on."""
+        """None: it could not make the page, or has ended; the others go on."""
         connection = self._free.get()
         answered: Answered | None = None
         if connection is not None:
@@ -153,13 +154,20 @@ def make_pages(connection: Connection, make: Callable[[], FastAPI]) -> None:
     gc.collect()
     gc.freeze()  # what is there now stays, and need not be gone through again and again
     connection.send(None)
-    while True:
-        try:
+    with suppress(EOFError, OSError):
+        while True:
             asked: Asked = connection.recv()
-            app.state.viewer.follow(asked.versions)
-            connection.send(loop.run_until_complete(_answer(app, asked.scope)))
-        except (EOFError, OSError):
-            return
+            connection.send(loop.run_until_complete(_try(app, asked)))
+
+
+async def _try(app: FastAPI, asked: Asked) -> Answered | None:
+    """None: what went wrong is for the server to meet itself, and to tell."""
+    try:
+        app.state.viewer.follow(asked.versions)
+        return await _answer(app, asked.scope)
+    except Exception:
+        logger.exception("%s could not be made", asked.scope["path"])
+        return None
 
 
 async def _warm_up(app: ASGIApp) -> None:

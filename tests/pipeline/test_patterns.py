@@ -40,7 +40,7 @@ from neuron_explainer.stores.neuron_store import NeuronStore
 from neuron_explainer.stores.results import BASELINE, Results
 from tests.fakes import FakeListener
 from tests.pipeline.cascades import FakeStore
-from tests.pipeline.test_run import everything, write_corpus
+from tests.pipeline.test_run import everything, make_spec
 from tests.subject.test_chat import CHATML
 from tests.tiny_models import byte_tokenizer, save_tiny_model
 
@@ -62,12 +62,7 @@ class Row(NamedTuple):
 @pytest.fixture(scope="module")
 def spec(tmp_path_factory: pytest.TempPathFactory) -> RunSpec:
     base = tmp_path_factory.mktemp("inputs")
-    write_corpus(base / "corpus.jsonl", n_documents=250)
-    return RunSpec(
-        model=str(save_tiny_model(base / "model", n_embd=8)), corpus=str(base / "corpus.jsonl"),
-        device="cpu", n_tokens=12_000, n_ctx=16, n_boundary_windows=60, n_resamples=5,
-        pattern_tokens=300, n_contexts=60,
-    )  # fmt: skip
+    return make_spec(base, n_resamples=5, pattern_tokens=300, n_contexts=60)
 
 
 @pytest.fixture(scope="module")

@@ -10,6 +10,7 @@ import sqlite3
 import string
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -39,14 +40,19 @@ N_UNITS = 64
 Everything = list[tuple[UnitResult, tuple[ScoredWindow, ...]]]
 
 
-@pytest.fixture(scope="module")
-def spec(tmp_path_factory: pytest.TempPathFactory) -> RunSpec:
-    base = tmp_path_factory.mktemp("inputs")
+def make_spec(base: Path, **choices: Any) -> RunSpec:
+    """Of a tiny model and a corpus, which are put there."""
     write_corpus(base / "corpus.jsonl", n_documents=250)
-    return RunSpec(
+    tiny = RunSpec(
         model=str(save_tiny_model(base / "model", n_embd=8)), corpus=str(base / "corpus.jsonl"),
         device="cpu", n_tokens=12_000, n_ctx=16, n_boundary_windows=60, n_resamples=20,
     )  # fmt: skip
+    return replace(tiny, **choices)
+
+
+@pytest.fixture(scope="module")
+def spec(tmp_path_factory: pytest.TempPathFactory) -> RunSpec:
+    return make_spec(tmp_path_factory.mktemp("inputs"))
 
 
 @pytest.fixture(scope="module")

@@ -23,19 +23,13 @@ from neuron_explainer.pipeline.spread import spread_over
 from neuron_explainer.pipeline.workers import Workers, count_workers
 from neuron_explainer.stores.results import Results
 from tests.pipeline.test_patterns import rows
-from tests.pipeline.test_run import everything, write_corpus
-from tests.tiny_models import save_tiny_model
+from tests.pipeline.test_run import everything, make_spec
 
 
 @pytest.fixture(scope="module")
 def spec(tmp_path_factory: pytest.TempPathFactory) -> RunSpec:
     base = tmp_path_factory.mktemp("inputs")
-    write_corpus(base / "corpus.jsonl", n_documents=250)
-    return RunSpec(
-        model=str(save_tiny_model(base / "model", n_embd=8)), corpus=str(base / "corpus.jsonl"),
-        device="cpu", n_tokens=12_000, n_ctx=16, n_boundary_windows=60, n_resamples=5,
-        pattern_tokens=300, n_contexts=60,
-    )  # fmt: skip
+    return make_spec(base, n_resamples=5, pattern_tokens=300, n_contexts=60)
 
 
 @pytest.fixture(scope="module")

@@ -113,6 +113,16 @@ def test_new_results_are_seen_by_the_processes_too(
     assert [one.versions["a"] for one in asked] == [1, 2, 2]
 
 
+def test_what_a_process_cannot_make_the_server_answers_for(
+    client: TestClient, spread: PageProcesses, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(spread, "_keepers", {})  # versions that no index of the process is among
+    beside = TestClient(spread, base_url=ORIGIN)
+    for path in TAKEN[:3]:
+        assert beside.get(path).content == client.get(path).content
+    assert spread._n_ready == 2
+
+
 def test_a_single_reader_starts_no_process(client: TestClient, folder: Path) -> None:
     keepers = state_of(client).keepers
     alone = PageProcesses(client.app, make=partial(following, folder), n=2, keepers=keepers)
