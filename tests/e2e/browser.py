@@ -28,7 +28,7 @@ if TYPE_CHECKING:
         ViewportSize,
     )
 
-TIMEOUT_MS = 10_000
+TIMEOUT_MS = 30_000
 """For what a page is waited for: many times what it takes on a slow machine."""
 LOAD_TIMEOUT_MS = 60_000
 """The same where a model is loaded first."""
