@@ -84,14 +84,13 @@ def render_fragment(template: str, /, **context: object) -> str:
 
 def extract_styles(html: str) -> Rendered:
     """Text and values are escaped, so that a style attribute is one that a template wrote."""
-    rules: dict[str, int] = {}
-
-    def replace(match: re.Match[str]) -> str:
-        return f' data-s="{rules.setdefault(match[1], len(rules))}"'
-
-    html = _STYLE.sub(replace, html)
+    parts = _STYLE.split(html)  # every second one is a style
+    rules = {style: number for number, style in enumerate(dict.fromkeys(parts[1::2]))}
     if not rules:
         return Rendered(html.replace(_PLACE, "", 1), None)
+    attributes = {style: f' data-s="{number}"' for style, number in rules.items()}
+    parts[1::2] = [attributes[style] for style in parts[1::2]]
+    html = "".join(parts)
     css = "".join(f'[data-s="{number}"]{{{style}}}' for style, number in rules.items())
     digest = base64.b64encode(hashlib.sha256(css.encode()).digest()).decode()
     return Rendered(html.replace(_PLACE, f"<style>{css}</style>", 1), f"sha256-{digest}")

@@ -149,15 +149,19 @@ def make_pages(connection: Connection, make: Callable[[], FastAPI]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     app = make()
     compile_templates()
-    loop = asyncio.new_event_loop()
-    loop.run_until_complete(_warm_up(app))
+    asyncio.run(_answer_all(connection, app))
+
+
+async def _answer_all(connection: Connection, app: FastAPI) -> None:
+    """One after the other: the loop has nothing to do while it waits for the next."""
+    await _warm_up(app)
     gc.collect()
     gc.freeze()  # what is there now stays, and need not be gone through again and again
     connection.send(None)
     with suppress(EOFError, OSError):
         while True:
             asked: Asked = connection.recv()
-            connection.send(loop.run_until_complete(_try(app, asked)))
+            connection.send(await _try(app, asked))
 
 
 async def _try(app: FastAPI, asked: Asked) -> Answered | None:

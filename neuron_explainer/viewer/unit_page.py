@@ -174,7 +174,8 @@ def activation_histogram(windows: Iterable[ActivationRecord]) -> Histogram | Non
     if not len(values) or values.min() == values.max():
         return None
     least, greatest = float(values.min()), float(values.max())
-    counts, _ = np.histogram(values, bins=N_BINS, range=(least, greatest))
+    places = N_BINS * ((values - least) / (greatest - least))
+    counts = np.bincount(np.minimum(places.astype(np.int64), N_BINS - 1), minlength=N_BINS)
     heights = 100 * np.log1p(counts) / math.log1p(int(counts.max()))
     width = 100 / N_BINS
     steps = (f"V{100 - height:.4g}H{(i + 1) * width:.4g}" for i, height in enumerate(heights))
