@@ -45,6 +45,8 @@ from neuron_explainer.stores.neuron_store import NeuronStore
 CSV_BYTES = 1 << 16
 TIMEOUT_S = 60.0
 _LENGTH = re.compile(rb"(?i)\r\ncontent-length: (\d+)")
+_END = b"\r\n0\r\n\r\n"
+"""Of a body in chunks."""
 N_FIRST = 100
 """Requests of each kind that are not counted, while processes that make pages are started."""
 N_TEXTS = 2000
@@ -244,8 +246,12 @@ class Client:
         status, length = head.split(b" ", 2)[1], _LENGTH.search(head)
         n_bytes = len(body)
         most = int(length[1]) if length else CSV_BYTES
-        while n_bytes < most and (more := connection.recv(most - n_bytes)):
+        while n_bytes < most and (length or not body.endswith(_END)):
+            more = connection.recv(most - n_bytes)
+            if not more:
+                break
             n_bytes += len(more)
+            body = body[-len(_END) :] + more
         if status != b"200":
             raise HTTPException(f"{address}: {status.decode()}")
         if length:
