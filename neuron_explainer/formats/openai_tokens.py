@@ -71,6 +71,7 @@ def read_tokens_by_weight(document: bytes, path: object) -> Reading[TokensByWeig
 
 
 def write_tokens_by_weight(summary: TokensByWeight) -> Written:
+    """In the form of the published files."""
     return write_document(
         {
             CLASS: WEIGHT_SUMMARY.name,

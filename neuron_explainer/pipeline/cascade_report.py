@@ -89,6 +89,7 @@ class CascadeReport:
 
 
 def report_cascade(cascade: Cascade, method: str, ended: str) -> CascadeReport:
+    """What the stages came to. method: its fingerprint. ended: why it went no further."""
     everyone = cascade.passages
     begun = [of_unit for of_unit in everyone.values() if of_unit]
     pairs = [(of_unit[0].after.value, of_unit[-1].after.value) for of_unit in begun]

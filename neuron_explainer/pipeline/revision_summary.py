@@ -46,6 +46,7 @@ class RevisionSummary:
 
 
 def summarize_revisions(outcomes: Sequence[RevisionOutcome]) -> RevisionSummary:
+    """What came of all units together, whatever became of each."""
     revisions = [outcome.revision for outcome in outcomes if outcome.revision is not None]
     read = [
         [s.is_false_positive for s in revision.sentences if s.is_false_positive is not None]

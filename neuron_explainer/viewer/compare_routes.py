@@ -167,6 +167,10 @@ def _unlike_sources(state: State, key: str, other: str) -> str | None:
 def compare_sides(
     state: State, compares: Compares, first: str, second: str
 ) -> tuple[Compared, tuple[Side, Side]]:
+    """first, second: `KEY:FINGERPRINT`, a source and its method.
+
+    HTTPException 503 while an index is being made; UsageError for a method that is not there.
+    """
     (key, method), (other_key, other_method) = (
         (key, method) for key, _, method in (first.partition(":"), second.partition(":"))
     )

@@ -109,6 +109,7 @@ class Beside:
 
 
 def report_window(window: ScoredWindow) -> ReportWindow:
+    """As pages draw it."""
     return ReportWindow(
         window.subset,
         window.simulation.tokens,

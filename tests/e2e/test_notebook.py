@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import shutil
 from dataclasses import replace
-from html.parser import HTMLParser
 from pathlib import Path
 
 import pandas as pd
@@ -16,22 +15,7 @@ from neuron_explainer.errors import StoreError, UnitNotFound, UsageError
 from neuron_explainer.records.neuron import ActivationRecord
 from neuron_explainer.records.patterns import Pattern
 from neuron_explainer.stores.results import Results
-
-
-class Elements(HTMLParser):
-    """Names of all elements, and the text."""
-
-    def __init__(self, html: str) -> None:
-        super().__init__()
-        self.names: list[str] = []
-        self.text = ""
-        self.feed(html)
-
-    def handle_starttag(self, tag: str, attrs: object) -> None:  # noqa: ARG002 - its name
-        self.names.append(tag)
-
-    def handle_data(self, data: str) -> None:
-        self.text += data
+from tests.page import Page
 
 
 def test_a_frame_has_a_row_a_neuron_with_the_scores_of_the_results(finished_run: Path) -> None:
@@ -72,7 +56,7 @@ def test_a_neuron_shows_its_words_and_its_text(finished_run: Path) -> None:
     unit = next(unit for unit in run.results() if unit.text)
     neuron = run.neuron(unit.neuron_id.layer_index, unit.neuron_id.neuron_index)
     assert (neuron.explanation, neuron.score) == (unit.text, unit.score and unit.score.value)
-    page = Elements(neuron._repr_html_())
+    page = Page(neuron._repr_html_())
     assert unit.text in page.text
     for token in neuron.record.top[0].tokens:
         assert token.strip() in page.text
@@ -87,8 +71,8 @@ def test_nothing_in_a_corpus_runs_in_a_notebook(finished_run: Path) -> None:
     record = replace(neuron.record, top=(hostile,))
     pattern = Pattern((frozenset(hostile.tokens), None), 1.0, 1, 0.5, 1.0, hostile.tokens)
     shown = replace(neuron, record=record, result=None, patterns=(pattern,))
-    page = Elements(shown._repr_html_())
-    assert set(page.names) <= {"b", "br", "code", "div", "i", "span"}
+    page = Page(shown._repr_html_())
+    assert {name for name, _ in page.tags} <= {"b", "br", "code", "div", "i", "span"}
     assert page.text.count("<script>") == 2
 
 
@@ -101,7 +85,7 @@ def test_a_neuron_has_the_patterns_behind_its_words(finished_run: Path) -> None:
     ]
     assert any(neuron.patterns for neuron in neurons)
     for neuron in neurons:
-        text = Elements(neuron._repr_html_()).text
+        text = Page(neuron._repr_html_()).text
         assert text.count("of the activation") == len(neuron.patterns)
         shares = [pattern.share for pattern in neuron.patterns]
         assert shares == sorted(shares, reverse=True)

@@ -7,7 +7,6 @@ import io
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
@@ -19,6 +18,7 @@ from neuron_explainer.records.neuron import NeuronId
 from neuron_explainer.stores.results import Results
 from neuron_explainer.viewer.app import STATIC, create_app
 from neuron_explainer.viewer.forms import FORM, MOST_BYTES
+from tests.page import Page
 from tests.viewer.served_fakes import HOSTILE, N_LAYERS, N_UNITS, Asked, FakeRecords
 from tests.viewer.viewed_runs import (
     ORIGIN,
@@ -47,22 +47,6 @@ JSONS = (
 )  # fmt: skip
 
 
-class Elements(HTMLParser):
-    """Tags with their attributes, and the text outside of them."""
-
-    def __init__(self, html: str) -> None:
-        super().__init__()
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.text = ""
-        self.feed(html)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-
-    def handle_data(self, data: str) -> None:
-        self.text += data
-
-
 @pytest.fixture
 def client(tmp_path: Path) -> Iterator[TestClient]:
     for name in ("one", "two"):
@@ -83,7 +67,7 @@ def test_every_page_is_whole_escaped_and_within_its_policy(
     assert answer.status_code == 200, answer.text
     policy = answer.headers["content-security-policy"]
     assert "unsafe" not in policy
-    found = Elements(answer.text)
+    found = Page(answer.text)
     for tag, attributes in found.tags:
         assert "style" not in attributes
         assert not [name for name in attributes if name.startswith("on")]
@@ -105,7 +89,7 @@ def test_every_page_is_whole_escaped_and_within_its_policy(
 def test_parts_of_a_page_are_escaped_too(client: TestClient, path: str) -> None:
     answer = client.get(path)
     assert answer.status_code == 200, answer.text
-    for tag, attributes in Elements(answer.text).tags:
+    for tag, attributes in Page(answer.text).tags:
         assert tag not in ("script", "style", "img", "html")
         assert "style" not in attributes
 
@@ -179,11 +163,11 @@ def test_problems_of_programs_are_json(client: TestClient) -> None:
 def test_hostile_texts_show_as_text(client: TestClient) -> None:
     for unit in UNITS[:N_UNITS]:
         page = client.get(f"/layers/{unit.layer_index}/neurons/{unit.neuron_index}?all=1").text
-        shown = Elements(page).text
+        shown = Page(page).text
         assert "<script>document.title='x'</script>" in shown  # a token of every window
         assert "⟨U+202E⟩" in shown
         assert "\u202e" not in page
-        assert not [tag for tag, _ in Elements(page).tags if tag == "img"]
+        assert not [tag for tag, _ in Page(page).tags if tag == "img"]
 
 
 def test_the_page_of_a_unit_tells_what_the_results_say(client: TestClient) -> None:
@@ -191,12 +175,12 @@ def test_the_page_of_a_unit_tells_what_the_results_say(client: TestClient) -> No
     current, other = found["explanations"]
     assert (current["method"], current["is_current"]) == ("0b", True)
     assert (other["method"], other["is_current"]) == ("0a", False)
-    page = Elements(client.get("/layers/0/neurons/0").text).text
+    page = Page(client.get("/layers/0/neurons/0").text).text
     for claim in (current, other):
         assert claim["text"].split(",")[0] in page
         assert f"{claim['scores']['top_and_random']['value']:.2f}".replace("-", "−") in page
     assert "explainer 0b" in page
-    unexplained = Elements(client.get("/layers/0/neurons/6").text).text
+    unexplained = Page(client.get("/layers/0/neurons/6").text).text
     assert "dead unit: never active" in unexplained
 
 
@@ -204,7 +188,7 @@ def test_what_the_weights_say_is_whole_in_every_shape(client: TestClient) -> Non
     related = client.get("/layers/1/neurons/0.json").json()["explanations"][0]["text"]
     fragment = client.get("/layers/0/neurons/0/weights").text
     for html in (fragment, client.get("/layers/0/neurons/0?all=1").text):
-        shown = Elements(html).text
+        shown = Page(html).text
         assert related.split(" ")[0] in shown.partition("Upstream, excite it")[2]
         promoted, suppressed = re.findall(r"(?:Promotes|Suppresses)(.*?)(?=Supp|Up)", shown, re.S)
         assert promoted.split()[-1] == "2" and suppressed.split()[-1] == "−2"
@@ -216,7 +200,7 @@ def test_previous_and_next_lead_through_all_units(client: TestClient) -> None:
     path, seen = "/layers/0/neurons/0", 0
     while path:
         seen += 1
-        links = Elements(client.get(path).text).tags
+        links = Page(client.get(path).text).tags
         path = next((str(a["href"]) for _, a in links if a.get("rel") == "next"), "")
     assert seen == N_LAYERS * N_UNITS
 

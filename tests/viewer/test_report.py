@@ -7,7 +7,6 @@ import dataclasses
 import hashlib
 import json
 import re
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +26,7 @@ from neuron_explainer.viewer.report import (
     render_report,
     write_report,
 )
+from tests.page import Page
 from tests.viewer.comparisons import comparison
 
 MAKERS = Makers("token_lookup", "", "token_lookup", "", "simulation (ev_correlation_score)")
@@ -43,34 +43,6 @@ HOSTILE = (
     "&lt;",
     "\ud800",
 )
-
-
-class Page(HTMLParser):
-    """Elements, their attributes and the text of scripts, as a browser would find them."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.scripts: list[str] = []
-        self.text = ""
-        self._in_script = False
-        self.feed(text)
-        self.close()
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-        self._in_script = tag == "script"
-        if self._in_script:
-            self.scripts.append("")
-
-    def handle_endtag(self, tag: str) -> None:  # noqa: ARG002
-        self._in_script = False
-
-    def handle_data(self, data: str) -> None:
-        if self._in_script:
-            self.scripts[-1] += data
-        else:
-            self.text += data
 
 
 def refuse(constant: str) -> Any:

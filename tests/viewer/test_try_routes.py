@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
@@ -13,29 +12,11 @@ from neuron_explainer.records.neuron import NeuronId
 from neuron_explainer.viewer.display import printable
 from neuron_explainer.viewer.hooks import Hooks, UnitReading, no_hooks
 from neuron_explainer.viewer.served import MAX_CHARS
+from tests.page import Page
 from tests.viewer.served_app import open_client
 from tests.viewer.served_fakes import HOSTILE, N_UNITS, Asked
 
 TEXT = "the river of Tuesday"
-
-
-class Page(HTMLParser):
-    """What a browser would make of a page: its elements, its text, and where it leads."""
-
-    def __init__(self, html: str) -> None:
-        super().__init__()
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.text = ""
-        self.feed(html)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-
-    def handle_data(self, data: str) -> None:
-        self.text += data
-
-    def all(self, tag: str) -> list[dict[str, str | None]]:
-        return [attributes for name, attributes in self.tags if name == tag]
 
 
 @pytest.fixture
