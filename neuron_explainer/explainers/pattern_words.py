@@ -30,7 +30,7 @@ MUCH = 0.15
 PEAKS = 0.5
 """A clause that accounts for so much of the strongest windows is said, however rare it is."""
 SELDOM = 0.5
-"""A pattern of which less than this share is strongly active is said to be so at times."""
+"""A pattern of which less than this share is strongly active is said to be so sometimes."""
 ORDINALS = {2: "2nd", 3: "3rd"}
 
 
@@ -71,7 +71,7 @@ _Part: TypeAlias = "str | list[str] | None"
 
 
 def describe_patterns(found: FoundPatterns) -> str:
-    """`“of” after “University” or “Institute” (61%); at times numbers (20%)`
+    """`“of” after “University” or “Institute” (61%); sometimes numbers (20%)`
 
     Where nothing holds, the tokens, and why there is no pattern. CannotExplain where there is no
     token either.
@@ -189,7 +189,7 @@ def _frame(pattern: Pattern) -> tuple[str, str]:
         is_start = n == 1 or any(pattern.sets[:-1])
         place = "at the start" if is_start else f"as the {ORDINALS.get(n, f'{n}th')} token"
         place = f" {place} of a window"
-    return "at times " if pattern.precision < SELDOM else "", place
+    return "sometimes " if pattern.precision < SELDOM else "", place
 
 
 def _word_around(sets: Sequence[TokenSet]) -> tuple[str, int]:

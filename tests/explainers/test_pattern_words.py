@@ -85,9 +85,9 @@ NUMBERS = [" 1", " 2", " 3", " 4", " 5"]
         (pattern(" squ", None, "are"), "“…are” some tokens after “squ”"),
         (pattern(" not", None), "anything after “not”"),
         (pattern(" two"), "“two”"),
-        (pattern(" two", precision=0.2), "at times “two”"),
+        (pattern(" two", precision=0.2), "sometimes “two”"),
         (pattern(" two", precision=0.2, lack=Lack.LONGER), "“two” in some contexts"),
-        (pattern(" two", precision=0.2, lack=Lack.BUDGET), "at times “two”"),
+        (pattern(" two", precision=0.2, lack=Lack.BUDGET), "sometimes “two”"),
         (pattern(" two", lack=Lack.BUDGET), "“two”"),
         (pattern("`", "torch", word_starts=["torch"]), "“torch” after “`”"),
         (pattern("torch", " .", word_starts=["torch"]), "“.” after “torch”"),
@@ -216,7 +216,7 @@ def test_patterns_of_a_few_tokens_wherever_they_stand_are_one_clause() -> None:
         pattern(NUMBERS, share=0.1),
     ]
     assert describe_patterns(found(*patterns)) == (
-        "several things: “cat”, “dog” or “dogs” (50%); at times “hen” (20%); "
+        "several things: “cat”, “dog” or “dogs” (50%); sometimes “hen” (20%); "
         "“ox” or “cow” in some contexts (15%); numbers (10%)"
     )
 
