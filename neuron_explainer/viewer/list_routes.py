@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 from fastapi import APIRouter, HTTPException, Request
+from starlette.datastructures import QueryParams
 from starlette.responses import JSONResponse, RedirectResponse, Response, StreamingResponse
 
 from neuron_explainer.errors import UsageError
@@ -26,6 +27,7 @@ from neuron_explainer.viewer.served import Served, prefixes
 from neuron_explainer.viewer.state import State
 from neuron_explainer.viewer.unit_rows import Method, SearchHits, UnitRow, UnitRows
 
+Route: TypeAlias = Callable[..., Response]
 N_A_PAGE = 50
 MOST_A_PAGE = 500
 MOST_FOUND = 1000
@@ -65,6 +67,20 @@ def make_router(state: State) -> APIRouter:
     """`/table`, `/search` (both with `.json`) and `/export.csv`."""
     router = APIRouter()
 
+    def settle(key: str | None = None, **_asked: object) -> None:
+        state.keepers[state.find(key).source.key].settle()
+
+    for prefix in prefixes():
+        for path, answer in (_table_routes(state) | _search_routes(state)).items():
+            in_turn = state.turns.of(answer, first=settle)
+            router.add_api_route(f"{prefix}{path}", in_turn, methods=["GET"])
+        router.add_api_route(f"{prefix}/export.csv", _export_route(state), methods=["GET"])
+    return router
+
+
+def _table_routes(state: State) -> dict[str, Route]:
+    """By path."""
+
     def table(request: Request, key: str | None = None) -> Response:
         served = state.find(key)
         listed = read_list(state, served, parse_selection(request.query_params), 0, N_A_PAGE)
@@ -74,21 +90,25 @@ def make_router(state: State) -> APIRouter:
 
     def table_json(request: Request, key: str | None = None) -> Response:
         served, query = state.find(key), request.query_params
-        selection = parse_selection(query)
-        n = whole_number(query.get("n", str(N_A_PAGE)), "n", MOST_A_PAGE)
+        selection, n = parse_selection(query), _n_wanted(query)
         if "after" in query:
             return JSONResponse(_page_after(state, served, selection, query["after"], n))
         place = whole_number(query.get("at", "0"), "at")
         return JSONResponse(list_json(read_list(state, served, selection, place, n)))
 
+    return {"/table": table, "/table.json": table_json}
+
+
+def _search_routes(state: State) -> dict[str, Route]:
+    """By path."""
+
     def search(request: Request, key: str | None = None) -> Response:
-        served = state.find(key)
-        selection = parse_selection(request.query_params, sort="score")
+        served, query = state.find(key), request.query_params
+        selection = parse_selection(query, sort="score")
         unit = _as_unit(selection.q)
         if unit is not None:
             return RedirectResponse(served.links.unit(unit), 303)
-        place = whole_number(request.query_params.get("at", "0"), "at", MOST_FOUND)
-        listed = read_list(state, served, selection, place, N_A_PAGE)
+        listed = read_list(state, served, selection, _place_of_found(query), N_A_PAGE)
         return state.show(
             served, "search.html.j2", "search", listed=listed, statuses=STATUSES,
             elsewhere=_elsewhere(state, served, listed), links_of=state.links,
@@ -98,12 +118,14 @@ def make_router(state: State) -> APIRouter:
     def search_json(request: Request, key: str | None = None) -> Response:
         served, query = state.find(key), request.query_params
         selection = parse_selection(query, sort="score")
-        n = whole_number(query.get("n", str(N_A_PAGE)), "n", MOST_A_PAGE)
-        place = whole_number(query.get("at", "0"), "at", MOST_FOUND)
-        listed = read_list(state, served, selection, place, n)
+        listed = read_list(state, served, selection, _place_of_found(query), _n_wanted(query))
         elsewhere = [beside_json(one) for one in _elsewhere(state, served, listed)]
         return JSONResponse({**list_json(listed), "elsewhere": elsewhere})
 
+    return {"/search": search, "/search.json": search_json}
+
+
+def _export_route(state: State) -> Route:
     def export(request: Request, key: str | None = None) -> Response:
         served = state.find(key)
         selection = parse_selection(request.query_params)
@@ -114,21 +136,15 @@ def make_router(state: State) -> APIRouter:
         headers = {"Content-Disposition": 'attachment; filename="neurons.csv"'}
         return StreamingResponse(lines, media_type="text/csv; charset=utf-8", headers=headers)
 
-    def settle(key: str | None = None, **_asked: object) -> None:
-        state.keepers[state.find(key).source.key].settle()
+    return export
 
-    routes = {
-        "/table": table,
-        "/table.json": table_json,
-        "/search": search,
-        "/search.json": search_json,
-    }
-    for prefix in prefixes():
-        for path, answer in routes.items():
-            in_turn = state.turns.of(answer, first=settle)
-            router.add_api_route(f"{prefix}{path}", in_turn, methods=["GET"])
-        router.add_api_route(f"{prefix}/export.csv", export, methods=["GET"])
-    return router
+
+def _n_wanted(query: QueryParams) -> int:
+    return whole_number(query.get("n", str(N_A_PAGE)), "n", MOST_A_PAGE)
+
+
+def _place_of_found(query: QueryParams) -> int:
+    return whole_number(query.get("at", "0"), "at", MOST_FOUND)
 
 
 def read_list(state: State, served: Served, selection: Selection, place: int, n: int) -> Listed:
