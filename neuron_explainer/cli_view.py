@@ -11,11 +11,13 @@ from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
+from urllib.parse import urlencode
 
 import typer
 
 from neuron_explainer.cli_options import OwnFlag, console, takes_spec
 from neuron_explainer.cli_view_hooks import open_hooks
+from neuron_explainer.errors import UsageError
 from neuron_explainer.pipeline.folder import DEFAULT_RUN, RunFolder
 from neuron_explainer.pipeline.spec import RunSpec
 from neuron_explainer.pipeline.wording import format_seconds
@@ -132,6 +134,8 @@ def view(
     sources = open_sources(folders, published, dataset)
     n_makers = min(available_cores(), MOST_PAGE_MAKERS)
     makers = PageMakers(partial(make_pages_app, folders, published, dataset, spec), n_makers)
+    if token is not None and not (token.isascii() and token.isprintable()):
+        raise UsageError("--token takes letters, digits and signs of ASCII alone")
     if token is None and host not in LOOPBACK:
         token = secrets.token_urlsafe(24)
     with ExitStack() as opened:
@@ -163,7 +167,7 @@ def _serve(app: FastAPI, host: str, port: int, token: str | None, browser: bool)
     from neuron_explainer.viewer.server import ViewServer, addresses_of, bind
 
     listening = bind(host, port)
-    query = f"?token={token}" if token else ""
+    query = f"?{urlencode({'token': token})}" if token else ""
     here, *elsewhere = (address + query for address in addresses_of(listening))
     _say(f"open {here}  (Ctrl-C ends it)")
     for address in elsewhere:

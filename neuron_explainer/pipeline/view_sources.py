@@ -32,6 +32,7 @@ from neuron_explainer.stores.pattern_store import PatternStore
 from neuron_explainer.stores.record_source import RecordSource
 from neuron_explainer.stores.result_rows import ResultRows
 from neuron_explainer.stores.sqlite_file import is_writable
+from neuron_explainer.stores.store_manifest import MANIFEST
 from neuron_explainer.viewer.sources import KEYS, RunClaims, ViewSource
 
 
@@ -41,6 +42,10 @@ def open_sources(
     """Of the runs in their order, then of the archive; StoreError for what is not there."""
     if len(runs) + (published is not None) > len(KEYS):
         raise UsageError(f"at most {len(KEYS)} runs are viewed at once")
+    paths = [run.path.absolute() for run in runs]
+    for path in paths:
+        if paths.count(path) > 1:
+            raise UsageError(f"{path} is given twice; view another run beside it")
     titles = _titles([run.path for run in runs])
     sources = [
         run_source(key, title, run) for key, title, run in zip(KEYS, titles, runs, strict=False)
@@ -78,6 +83,7 @@ def run_source(key: str, title: str, folder: RunFolder) -> ViewSource:
         records,
         _own_folder(folder.path),
         watched=(folder.results, Path(f"{folder.results}-wal")),
+        records_file=folder.store / MANIFEST,
         open_rows=lambda: ResultRows(folder.results),
         read_claims=RunClaims(folder.results, open_patterns),
         read_imported=read_imported,

@@ -74,6 +74,8 @@ class Archive(Closing):
         """read_only: it must be there, and may be on a disk that cannot be written."""
         if read_only and not path.is_file():
             raise StoreError(f"no archive {path}; run jobs/download.py first")
+        if path.is_file():
+            _require_archive(path, may_be_empty=not read_only)
         self.path = path
         self.is_read_only = read_only
         self._file = SqliteFile(path, SCHEMA, BIRTH, read_only=read_only)
@@ -154,6 +156,15 @@ class Archive(Closing):
             )
             for (neuron_index,) in neurons:
                 yield DocumentId(dataset, Kind(kind), NeuronId(layer_index, neuron_index))
+
+
+def _require_archive(path: Path, *, may_be_empty: bool) -> None:
+    """StoreError for the file of another program, or of another kind: it is not written to."""
+    file = SqliteFile(path, read_only=True)
+    tables = {name for (name,) in file.execute("SELECT name FROM sqlite_master")}
+    file.close()
+    if "documents" not in tables and (tables or not may_be_empty):
+        raise StoreError(f"{path} is no archive of published documents, as jobs/download.py makes")
 
 
 def _key(which: DocumentId) -> tuple[str, str, int, int]:

@@ -10,6 +10,8 @@ from typing import SupportsFloat, SupportsIndex
 
 from neuron_explainer.errors import UsageError
 
+MOST_SHOWN = 60
+"""Letters of what is no neuron."""
 DEAD_UNIT = "dead unit: never active on the recorded text"
 """Why such a unit has neither an explanation nor a score."""
 
@@ -27,9 +29,10 @@ class NeuronId:
     @classmethod
     def parse(cls, text: str) -> NeuronId:
         """`"9:6236"` -> `NeuronId(9, 6236)`; UsageError for anything else."""
-        match = re.fullmatch(r"\s*(\d+):(\d+)\s*", text)
+        match = re.fullmatch(r"\s*(\d{1,18}):(\d{1,18})\s*", text)
         if match is None:
-            raise UsageError(f"{text!r} is not a neuron; write LAYER:NEURON, such as 2:417")
+            shown = repr(text if len(text) <= MOST_SHOWN else f"{text[:MOST_SHOWN]}…")
+            raise UsageError(f"{shown} is not a neuron; write LAYER:NEURON, such as 2:417")
         return cls(int(match[1]), int(match[2]))
 
     @classmethod

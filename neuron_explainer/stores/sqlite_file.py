@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,14 @@ class SqliteFile:
 
     def _unusable(self, error: Exception) -> StoreError:
         return StoreError(f"{self._path}: {error}; free some space, or move the file away")
+
+
+def identity_of(path: Path) -> tuple[int, int] | None:
+    """Which file is at a path, whatever is in it; None: there is none."""
+    with suppress(OSError):
+        found = path.stat()
+        return found.st_dev, found.st_ino
+    return None
 
 
 def is_writable(path: Path) -> bool:

@@ -110,6 +110,11 @@ def _make_app(state: State) -> FastAPI:
     return app
 
 
+def _places(loc: Sequence[str | int]) -> list[str]:
+    """Of what is not understood, without whether it came in the address or the body."""
+    return [".".join(map(str, loc[1:]))] if loc[1:] else []
+
+
 def _tell_problems(app: FastAPI, state: State) -> None:
     """One line, on a page; or in JSON where JSON was asked for, or sent."""
 
@@ -127,11 +132,13 @@ def _tell_problems(app: FastAPI, state: State) -> None:
 
     async def on_http(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPError)
-        return answer(request, str(error.detail), error.status_code)
+        response = answer(request, str(error.detail), error.status_code)
+        response.headers.update(error.headers or {})  # such as what is allowed
+        return response
 
     async def on_invalid(request: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)
-        lines = (f"{'.'.join(map(str, e['loc'][1:]))}: {e['msg']}" for e in error.errors())
+        lines = (": ".join([*_places(e["loc"]), e["msg"]]) for e in error.errors())
         return answer(request, next(lines, "not understood"), 422)
 
     app.add_exception_handler(NeuronExplainerError, on_error)

@@ -135,6 +135,16 @@ def unlike(one: Manifest, other: Manifest) -> str | None:
     )
 
 
+def unlike_texts(one: Manifest, other: Manifest) -> str | None:
+    """Why a difference need not be the method's; None: both were scored on the same windows."""
+    if one.fingerprint == other.fingerprint:
+        return None
+    return (
+        "These were made from two collections, and scored on different windows: a difference may "
+        "be that of the text."
+    )
+
+
 def _differences(table: NDArray[np.float64], label: str) -> tuple[Difference, ...]:
     """table: (unit, 4)"""
     if not len(table):

@@ -11,7 +11,15 @@ from typing import Any, NamedTuple
 from fastapi import APIRouter, HTTPException, Request
 from starlette.responses import JSONResponse, Response
 
-from neuron_explainer.viewer.compare import Compared, MovedUnit, Side, compare, unlike
+from neuron_explainer.stores.record_source import Manifest
+from neuron_explainer.viewer.compare import (
+    Compared,
+    MovedUnit,
+    Side,
+    compare,
+    unlike,
+    unlike_texts,
+)
 from neuron_explainer.viewer.served import Served, prefixes
 from neuron_explainer.viewer.state import State
 from neuron_explainer.viewer.unit_rows import Method, UnitRows
@@ -155,13 +163,17 @@ def _key(value: str) -> str:
 
 
 def warn_of(state: State, side: Side, beside: Side) -> str | None:
-    """Why the two are not of the same neurons; None: nothing speaks against it."""
-    return _unlike_sources(state, side.key, beside.key)
+    """Why the two are not of the same neurons, or text; None: nothing speaks against it."""
+    one, another = _manifests(state, side.key, beside.key)
+    return unlike(one, another) or unlike_texts(one, another)
 
 
 def _unlike_sources(state: State, key: str, other: str) -> str | None:
-    one, another = (state.sources[k].records.manifest for k in (key, other))
-    return unlike(one, another)
+    return unlike(*_manifests(state, key, other))
+
+
+def _manifests(state: State, key: str, other: str) -> tuple[Manifest, Manifest]:
+    return state.sources[key].records.manifest, state.sources[other].records.manifest
 
 
 def compare_sides(

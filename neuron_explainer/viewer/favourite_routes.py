@@ -9,7 +9,7 @@ from fastapi import APIRouter, Depends, Request
 from pydantic import BaseModel
 from starlette.responses import JSONResponse, RedirectResponse, Response
 
-from neuron_explainer.errors import UnitNotFound
+from neuron_explainer.errors import StoreError, UnitNotFound
 from neuron_explainer.records.neuron import NeuronId
 from neuron_explainer.viewer.favourites import DEFAULT_LIST, FILE, FavouriteList, Favourites
 from neuron_explainer.viewer.forms import parse_form, read_form
@@ -97,6 +97,8 @@ def _put(source: ViewSource, name: str, neuron_id: NeuronId, *, is_on: bool) -> 
     """The lists that the unit is on then; UnitNotFound for one that is not there."""
     if not source.has(neuron_id):
         raise UnitNotFound(f"no neuron {neuron_id} here")
+    if source.is_gone:
+        raise StoreError(f"{source.title} is not there any more, and its lists cannot be kept")
     with Favourites(source.folder) as favourites:
         favourites.put(name, neuron_id, is_on=is_on)
         return favourites.lists_of(neuron_id)
@@ -125,4 +127,5 @@ def _csv_rows(units: list[NeuronId], rows: list[UnitRow]) -> Iterator[tuple[obje
     for neuron_id in units:
         row = found.get(neuron_id)
         bare = (neuron_id.layer_index, neuron_id.neuron_index)
-        yield bare if row is None else row_columns(row)
+        empty = (None,) * (len(CSV_COLUMNS) - len(bare))
+        yield (*bare, *empty) if row is None else row_columns(row)

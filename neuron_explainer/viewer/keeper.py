@@ -10,8 +10,9 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
-from neuron_explainer.errors import NeuronExplainerError
+from neuron_explainer.errors import NeuronExplainerError, StoreError
 from neuron_explainer.records.cost import UnitCost
+from neuron_explainer.stores.sqlite_file import identity_of
 from neuron_explainer.viewer.kept_rows import KeptRows
 from neuron_explainer.viewer.selection import Selection
 from neuron_explainer.viewer.sources import ViewSource
@@ -47,6 +48,9 @@ class IndexKeeper:
         """Why it could not be brought up to date; None: it could."""
         self.version = 0
         """Grows with every change."""
+        self.are_records_others = False
+        """Whether another collection is where the one was whose records are shown."""
+        self._records = _signature_of(source.records_file)
         self._kept = KeptRows(self.path, is_over=True)
         self._clock = clock
         self._looked_s = float("-inf")
@@ -57,7 +61,7 @@ class IndexKeeper:
     @property
     def is_whole(self) -> bool:
         """Whether it holds what the results did, and there is nothing to tell about it."""
-        return self.building is None and self.problem is None
+        return self.building is None and self.problem is None and not self.are_records_others
 
     def count(self, rows: UnitRows, method: Method, selection: Selection) -> int:
         """Rows of a selection; counted once for each version of the index."""
@@ -68,6 +72,7 @@ class IndexKeeper:
         if self._clock() - self._looked_s < LOOK_EVERY_S or self._lock.locked():
             return
         self._looked_s = self._clock()
+        self._look_at_records()
         if self._signature() == self._seen:
             return
         self.building = Building(0, 0)
@@ -87,7 +92,7 @@ class IndexKeeper:
     def update(self) -> None:
         """Reads all that is new; what goes wrong is kept in `problem`, for the pages to tell."""
         with self._lock:
-            seen = self._signature()
+            results = self._results()
             self._kept.end()
             try:
                 self._update()
@@ -98,7 +103,7 @@ class IndexKeeper:
             finally:
                 self._kept = KeptRows(self.path)
                 self.building = None
-                self._seen = seen
+                self._seen = (results, identity_of(self.path))
 
     def rows(self) -> AbstractContextManager[UnitRows | None]:
         """None: nothing is explained yet."""
@@ -109,8 +114,9 @@ class IndexKeeper:
         self._kept.end()
 
     def _update(self) -> None:
-        if self.source.open_rows is None or not any(self._signature()):
-            return  # nothing is explained yet
+        if self.source.open_rows is None or not any(self._results()):
+            self._remove()  # nothing is explained, or not any more
+            return
         with self.source.open_rows() as feed, UnitIndex(self.path) as index:
             if not index.update(feed, self.source.records.read_density, self._note):
                 self.version = self.version or 1
@@ -128,7 +134,27 @@ class IndexKeeper:
     def _note(self, n_read: int, n_rows: int) -> None:
         self.building = Building(n_read, n_rows)
 
+    def _remove(self) -> None:
+        """It can be made again from results that come back."""
+        if not self.path.exists():
+            return
+        try:
+            for end in ("", "-wal", "-shm"):
+                Path(f"{self.path}{end}").unlink(missing_ok=True)
+        except OSError as error:
+            raise StoreError(f"{self.path}: {error}; its results are gone") from error
+        self.version += 1
+
+    def _look_at_records(self) -> None:
+        found = _signature_of(self.source.records_file)
+        self._records = self._records or found
+        self.are_records_others = found != self._records
+
     def _signature(self) -> tuple[object, ...]:
+        """Of the results, and of the index, which may be moved away to be made again."""
+        return self._results(), identity_of(self.path)
+
+    def _results(self) -> tuple[object, ...]:
         return tuple(_signature_of(path) for path in self.source.watched)
 
 
@@ -146,8 +172,10 @@ class FollowedIndex(IndexKeeper):
             self.version = version
 
 
-def _signature_of(path: Path) -> tuple[int, int, int] | None:
+def _signature_of(path: Path | None) -> tuple[int, int, int] | None:
     """Changes when the file does; None: it is not there, or empty, as a reader makes a log."""
+    if path is None:
+        return None
     try:
         found = path.stat()
     except FileNotFoundError:

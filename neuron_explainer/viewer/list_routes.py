@@ -18,7 +18,9 @@ from neuron_explainer.viewer.elsewhere import Beside, beside_json, find_elsewher
 from neuron_explainer.viewer.index_schema import COLUMNS
 from neuron_explainer.viewer.selection import (
     RELEVANCE,
+    SORTS,
     STATUSES,
+    UNIT,
     Selection,
     parse_selection,
     whole_number,
@@ -28,6 +30,7 @@ from neuron_explainer.viewer.state import State
 from neuron_explainer.viewer.unit_rows import Method, SearchHits, UnitRow, UnitRows
 
 Route: TypeAlias = Callable[..., Response]
+TABLE_SORTS = tuple(sort for sort in SORTS if sort != RELEVANCE)
 N_A_PAGE = 50
 MOST_A_PAGE = 500
 MOST_FOUND = 1000
@@ -61,6 +64,8 @@ class Listed:
     layers: tuple[int, ...] = ()
     hint: str | None = None
     """Why nothing can fit the selection; None: something might."""
+    version: int = 0
+    """Of the index: pages of one version are of one list."""
 
 
 def make_router(state: State) -> APIRouter:
@@ -83,14 +88,14 @@ def _table_routes(state: State) -> dict[str, Route]:
 
     def table(request: Request, key: str | None = None) -> Response:
         served = state.find(key)
-        listed = read_list(state, served, parse_selection(request.query_params), 0, N_A_PAGE)
+        listed = read_list(state, served, _of_table(request.query_params), 0, N_A_PAGE)
         return state.show(
             served, "units.html.j2", "table", listed=listed, columns=COLUMNS, statuses=STATUSES
         )
 
     def table_json(request: Request, key: str | None = None) -> Response:
         served, query = state.find(key), request.query_params
-        selection, n = parse_selection(query), _n_wanted(query)
+        selection, n = _of_table(query), _n_wanted(query)
         if "after" in query:
             return JSONResponse(_page_after(state, served, selection, query["after"], n))
         place = whole_number(query.get("at", "0"), "at")
@@ -139,6 +144,14 @@ def _export_route(state: State) -> Route:
     return export
 
 
+def _of_table(query: QueryParams) -> Selection:
+    """A table is in the order of a column, whatever is looked for."""
+    selection = parse_selection(query, of_found=UNIT)
+    if selection.sort == RELEVANCE:
+        raise UsageError(f"sort={RELEVANCE} is for /search; a table has {', '.join(TABLE_SORTS)}")
+    return selection
+
+
 def _n_wanted(query: QueryParams) -> int:
     return whole_number(query.get("n", str(N_A_PAGE)), "n", MOST_A_PAGE)
 
@@ -150,6 +163,7 @@ def _place_of_found(query: QueryParams) -> int:
 def read_list(state: State, served: Served, selection: Selection, place: int, n: int) -> Listed:
     """A page of a list, from a place on."""
     layers = tuple(served.source.records.manifest.layers)
+    keeper = state.keepers[served.source.key]
     with state.rows(served.source.key, selection.method) as (rows, method):
         if rows is None or method is None:
             return Listed(selection, None, (), (), 0, place, has_more=False, layers=layers)
@@ -160,13 +174,13 @@ def read_list(state: State, served: Served, selection: Selection, place: int, n:
             hits = rows.search(method, selection, place, n)
             return Listed(
                 selection, method, methods, hits.rows, len(hits.rows), place, hits.has_more, hits,
-                options, layers, hint,
+                options, layers, hint, keeper.version,
             )  # fmt: skip
         found = tuple(rows.at(method, selection, place, n))
-        n_rows = state.keepers[served.source.key].count(rows, method, selection)
+        n_rows = keeper.count(rows, method, selection)
         return Listed(
             selection, method, methods, found, n_rows, place, place + len(found) < n_rows,
-            options=options, layers=layers, hint=hint,
+            options=options, layers=layers, hint=hint, version=keeper.version,
         )  # fmt: skip
 
 
@@ -204,6 +218,7 @@ def list_json(listed: Listed) -> dict[str, Any]:
         "at": listed.place,
         "has_more": listed.has_more,
         "hint": listed.hint,
+        "version": listed.version,
         "rows": [row_json(row) for row in listed.rows],
     }
 

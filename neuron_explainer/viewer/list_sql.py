@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from neuron_explainer.viewer.index_schema import COLUMNS
-from neuron_explainer.viewer.selection import RELEVANCE, UNIT, Selection
+from neuron_explainer.viewer.selection import BY_UNIT, Selection
 
 
 class Condition(NamedTuple):
@@ -76,7 +76,7 @@ def leading_column(selection: Selection) -> str:
 def order_by(selection: Selection) -> str:
     """Layer and unit at the end, so that no two rows are level; what has no value comes last."""
     direction = " DESC" if selection.desc else ""
-    if selection.sort in (UNIT, RELEVANCE):
+    if selection.sort in BY_UNIT:
         return f"ORDER BY layer_index{direction}, neuron_index{direction}"
     column = COLUMNS[selection.sort]
     return (

@@ -13,6 +13,8 @@ from neuron_explainer.viewer.index_schema import COLUMNS
 UNIT = "unit"
 RELEVANCE = "relevance"
 SORTS = (RELEVANCE, UNIT, *COLUMNS)
+BY_UNIT = (UNIT, RELEVANCE)
+"""What is no column: a list in pages is in the order of units then."""
 STATUSES = ("scored", "unscored")
 MOST_LETTERS = 300
 """Of a query."""
@@ -60,17 +62,29 @@ class Selection:
         return replace(self, method=None, sort=UNIT, desc=False)
 
     def query(self, **changes: object) -> dict[str, str]:
-        """For an address; what is as it is when not said is left out."""
+        """For an address; what is as it is when not said is left out.
+
+        Lists differ in what order they have when none is said: it is said wherever they may.
+        """
         changed = replace(self, **changes)  # type: ignore[arg-type]
+        always = {"sort": bool(changed.q), "desc": changed.sort not in BY_UNIT}
         pairs = ((f.name, getattr(changed, f.name), f.default) for f in fields(self))
-        return {name: _written(value) for name, value, default in pairs if value != default}
+        return {
+            name: _written(value)
+            for name, value, default in pairs
+            if value != default or always.get(name)
+        }
 
 
-def parse_selection(query: Mapping[str, str], *, sort: str = UNIT) -> Selection:
-    """UsageError for what cannot be meant. sort: when none is named and nothing is looked for."""
+def parse_selection(
+    query: Mapping[str, str], *, sort: str = UNIT, of_found: str = RELEVANCE
+) -> Selection:
+    """UsageError for what cannot be meant. sort: when none is named and nothing is looked for.
+    of_found: when none is named and words are looked for.
+    """
     given = {name: value.strip() for name, value in query.items() if value.strip()}
     words = given.get("q", "")[:MOST_LETTERS]
-    chosen = given.get("sort") or (RELEVANCE if words else sort)
+    chosen = given.get("sort") or (of_found if words else sort)
     return Selection(
         q=words,
         method=given.get("method"),
@@ -84,19 +98,29 @@ def parse_selection(query: Mapping[str, str], *, sort: str = UNIT) -> Selection:
         simulator=given.get("simulator"),
         scorer=given.get("scorer"),
         sort=UNIT if chosen == RELEVANCE and not words else chosen,
-        desc=given.get("desc", "1" if chosen not in (UNIT, RELEVANCE) else "0") == "1",
+        desc=_yes_or_no(given, "desc", otherwise=chosen not in BY_UNIT),
     )
 
 
 def whole_number(text: str, name: str, most: int = MAX_INDEX) -> int:
     """From 0 to `most`; UsageError for anything else."""
     if not (text.isascii() and text.isdecimal() and len(text) < 20 and int(text) <= most):
-        raise UsageError(f"{name}={text[:40]}: write a number from 0 to {most:,}")
+        wanted = "a whole number" if most == MAX_INDEX else f"a number from 0 to {most:,}"
+        raise UsageError(f"{name}={text[:40]}: write {wanted}")
     return int(text)
 
 
 def _whole(given: Mapping[str, str], name: str) -> int | None:
     return whole_number(given[name], name) if name in given else None
+
+
+def _yes_or_no(given: Mapping[str, str], name: str, *, otherwise: bool) -> bool:
+    if name not in given:
+        return otherwise
+    answer = {"1": True, "true": True, "0": False, "false": False}.get(given[name].lower())
+    if answer is None:
+        raise UsageError(f"{name}={given[name][:40]}: write 1 or 0")
+    return answer
 
 
 def _number(given: Mapping[str, str], name: str) -> float | None:

@@ -77,10 +77,12 @@ def status_of(error: NeuronExplainerError) -> int:
     return 503
 
 
-def require_text(text: str, what: str) -> str:
-    """Without the spaces around it; UsageError for one that is too long, empty or not Unicode."""
-    text = text.strip()
-    if not text:
+def require_text(text: str, what: str, *, as_it_is: bool = False) -> str:
+    """Without the spaces around it, unless they matter; UsageError for one that is too long, empty
+    or not Unicode.
+    """
+    text = text if as_it_is else text.strip()
+    if not text.strip():
         raise UsageError(f"the {what} is empty; write some words")
     if len(text) > MAX_CHARS:
         raise UsageError(f"the {what} has {len(text):,} characters; at most {MAX_CHARS:,} are read")

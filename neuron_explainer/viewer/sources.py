@@ -93,6 +93,8 @@ class ViewSource:
     """None: nothing is explained yet, and nothing can be."""
     read_claims: Callable[[NeuronId], tuple[Claim, ...]]
     """All that is said of a unit, the current method's first; empty: nothing is."""
+    records_file: Path | None = None
+    """Another one in its place: other records; None: they stay as they are."""
     asked: str = "no language model"
     """What home says of a method without a cost."""
     read_imported: Callable[[NeuronId], tuple[tuple[str, UnitResult], ...]] = lambda _id: ()
@@ -111,6 +113,11 @@ class ViewSource:
         except StoreError as error:
             return str(error)
         return None
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether nothing of it is there any more."""
+        return not any(path.exists() for path in (self.folder, *self.watched))
 
     def has(self, neuron_id: NeuronId) -> bool:
         """Whether the unit is in the records, or something is said of it."""

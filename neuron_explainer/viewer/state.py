@@ -134,6 +134,11 @@ class State:
 
     def _notice(self, key: str) -> str | None:
         keeper = self.keepers[key]
+        if keeper.are_records_others:
+            return (
+                "The collection that is shown here is gone, or another one is in its place: start "
+                "the viewer anew."
+            )
         if keeper.problem is not None:
             return f"The lists are not up to date: {keeper.problem}"
         if keeper.building is not None:

@@ -17,6 +17,7 @@ from neuron_explainer.errors import NeuronExplainerError, UsageError
 from neuron_explainer.records.neuron import NeuronId
 from neuron_explainer.viewer.forms import parse_form, read_form
 from neuron_explainer.viewer.hooks import Firing, LayersReading, UnitReading
+from neuron_explainer.viewer.selection import whole_number
 from neuron_explainer.viewer.served import (
     Find,
     Served,
@@ -169,7 +170,7 @@ async def _typed(request: Request) -> Asked:
 
 def try_text(served: Served, asked: Asked) -> Tried:
     """UsageError for what cannot be meant, or where the source has no subject to ask."""
-    text = require_text(asked.lines, "text")
+    text = require_text(asked.lines, "text", as_it_is=True)
     if asked.unit.strip():
         return _try_unit(served, NeuronId.parse(asked.unit), text)
     return _try_layers(served, asked, text)
@@ -219,10 +220,8 @@ def _try_layers(served: Served, asked: Asked, text: str) -> LayersTried:
     if served.hooks.read_layers is None:
         raise UsageError(served.hooks.reasons["read_layers"])
     layers = served.source.records.manifest.layers
-    if asked.layer:
-        if not asked.layer.isdecimal():
-            raise UsageError(f"{asked.layer!r} is not a layer; write a number")
-        layers = [int(asked.layer)]
+    if asked.layer.strip():
+        layers = [whole_number(asked.layer.strip(), "layer")]
     among = served.explained() if asked.explained else None
     reading = served.hooks.read_layers(layers, text, among, asked.by == "share")
     named = sorted({one.neuron_id for of_token in reading.firing for one in of_token or ()})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import asdict
 from typing import NamedTuple, TypeAlias
 
@@ -15,7 +16,7 @@ from starlette.responses import (
     Response,
 )
 
-from neuron_explainer.errors import NeuronExplainerError, UsageError
+from neuron_explainer.errors import NeuronExplainerError, StoreError, UsageError
 from neuron_explainer.records.listed import MAX_INDEX
 from neuron_explainer.records.neuron import NeuronId
 from neuron_explainer.viewer.distributions import Axis
@@ -56,6 +57,8 @@ class UnitLists(NamedTuple):
     of_unit: tuple[str, ...] = ()
     """Those that it is on."""
     all: tuple[str, ...] = ()
+    problem: str | None = None
+    """Why they cannot be read; None: they can."""
 
 
 def make_router(state: State) -> APIRouter:
@@ -250,17 +253,23 @@ def _claim_windows(served: Served, neuron_id: NeuronId, method: str, *, is_whole
 def _neighbours(
     state: State, served: Served, neuron_id: NeuronId
 ) -> tuple[NeuronId | None, NeuronId | None]:
-    """Of the current method's units; None at an end, or where nothing is explained."""
-    with state.rows(served.source.key) as (rows, method):
-        if rows is None or method is None:
-            return None, None
-        before = rows.neighbour(method, neuron_id, forward=False)
-        return before, rows.neighbour(method, neuron_id, forward=True)
+    """Of the current method's units; None at an end, or where nothing is explained.
+
+    None too where the index cannot be read: lists tell of that, a unit's own page does without.
+    """
+    with suppress(StoreError), state.rows(served.source.key) as (rows, method):
+        if rows is not None and method is not None:
+            before = rows.neighbour(method, neuron_id, forward=False)
+            return before, rows.neighbour(method, neuron_id, forward=True)
+    return None, None
 
 
 def _lists_of(source: ViewSource, neuron_id: NeuronId) -> UnitLists:
     if not (source.folder / FILE).exists():
         return UnitLists()
-    with Favourites(source.folder) as favourites:
-        names = tuple(one.name for one in favourites.lists())
-        return UnitLists(favourites.lists_of(neuron_id), names)
+    try:
+        with Favourites(source.folder) as favourites:
+            names = tuple(one.name for one in favourites.lists())
+            return UnitLists(favourites.lists_of(neuron_id), names)
+    except StoreError as error:
+        return UnitLists(problem=str(error))

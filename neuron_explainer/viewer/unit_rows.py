@@ -11,7 +11,7 @@ import json
 import secrets
 import sqlite3
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
@@ -21,11 +21,11 @@ from neuron_explainer.errors import StoreError, UsageError
 from neuron_explainer.records.neuron import NeuronId
 from neuron_explainer.stores.closing import Closing
 from neuron_explainer.stores.library_search import MOST_RANKED, Filters, Found, find
-from neuron_explainer.stores.sqlite_file import BUSY_S, reader_mode
+from neuron_explainer.stores.sqlite_file import BUSY_S, identity_of, reader_mode
 from neuron_explainer.viewer.index_schema import COLUMNS, VERSION
 from neuron_explainer.viewer.list_sql import Condition, conditions, order_by, passing, values_of
 from neuron_explainer.viewer.searches import Searches
-from neuron_explainer.viewer.selection import RELEVANCE, UNIT, Selection
+from neuron_explainer.viewer.selection import BY_UNIT, RELEVANCE, Selection
 
 ROW_COLUMNS = (
     "layer_index, neuron_index, text, reason, score, low, high, full_distribution, "
@@ -103,7 +103,7 @@ class UnitRows(Closing):
             self._connection = sqlite3.connect(
                 uri, uri=True, isolation_level=None, timeout=BUSY_S, check_same_thread=False
             )  # of one request at a time, which may go from thread to thread
-            self._file = _identity(path)
+            self._file = identity_of(path)
 
     def close(self) -> None:
         self._connection.close()
@@ -111,7 +111,7 @@ class UnitRows(Closing):
     @property
     def is_there(self) -> bool:
         """Whether the file is still the one at its path."""
-        return _identity(self._path) == self._file
+        return identity_of(self._path) == self._file
 
     @property
     def is_made(self) -> bool:
@@ -129,9 +129,10 @@ class UnitRows(Closing):
         return tuple(Method(*row) for row in self._select(query))
 
     def method(self, fingerprint: str | None) -> Method | None:
-        """None: nothing is explained yet. UsageError for one that is not there."""
+        """The current one if not said; None: nothing is explained yet. UsageError for one that is
+        not there."""
         methods = self.methods()
-        if fingerprint is None:
+        if not fingerprint:
             return next(iter(methods), None)
         found = next((m for m in methods if m.fingerprint == fingerprint), None)
         if found is None:
@@ -173,7 +174,7 @@ class UnitRows(Closing):
         last = None if cursor is None else _Cursor.parse(cursor, selection)
         where, values = self._where(method, selection)
         rows: list[UnitRow] = []
-        for has_value in (True, False) if selection.sort != UNIT else (True,):
+        for has_value in (True,) if selection.sort in BY_UNIT else (True, False):
             if last is not None and last.has_value != has_value:
                 if has_value:
                     continue  # The page before ended among those without.
@@ -192,7 +193,11 @@ class UnitRows(Closing):
         return chain.from_iterable(self.pages(method, selection, ROWS_AT_ONCE))
 
     def pages(self, method: Method, selection: Selection, n: int) -> Iterator[list[UnitRow]]:
-        """Every row of the list, at most n at a time."""
+        """Every row of the list, at most n at a time; of a search by relevance, as `search`."""
+        if selection.q and selection.sort == RELEVANCE:
+            ids = self._look_for([method], selection, MOST_RANKED).hits
+            yield from (self._by_ids(ids[i : i + n]) for i in range(0, len(ids), n))
+            return
         cursor: str | None = None
         while True:
             rows, cursor = self.after(method, selection, cursor, n)
@@ -203,10 +208,9 @@ class UnitRows(Closing):
     def search(self, method: Method, selection: Selection, place: int, n: int) -> SearchHits:
         """The explanations that fit the words best, from a place on."""
         found = self._look_for([method], selection, place + n + 1)
-        ids = found.hits[place : place + n]
-        rows = {row[0]: _row(row) for row in self._select(_by_ids(len(ids)), ids)}
+        rows = self._by_ids(found.hits[place : place + n])
         has_more = len(found.hits) > place + n
-        return SearchHits(tuple(rows[i] for i in ids), found.words, found.left_out, has_more)
+        return SearchHits(tuple(rows), found.words, found.left_out, has_more)
 
     def search_beside(
         self, method: Method | None, selection: Selection, n: int
@@ -217,8 +221,7 @@ class UnitRows(Closing):
             return []
         ids = self._look_for([*methods.values()], selection, n).hits
         of = dict(self._select(_methods_of(len(ids)), ids))
-        rows = {row[0]: _row(row) for row in self._select(_by_ids(len(ids)), ids)}
-        return [(methods[of[i]], rows[i]) for i in ids]
+        return [(methods[of[i]], row) for i, row in zip(ids, self._by_ids(ids), strict=True)]
 
     def of_units(self, method: Method, neuron_ids: Sequence[NeuronId]) -> list[UnitRow]:
         """Of those that have a row, in the order of the units."""
@@ -291,6 +294,12 @@ class UnitRows(Closing):
         with self._naming():
             return search(self._connection, selection.q, filters, limit=limit)
 
+    def _by_ids(self, ids: Sequence[int]) -> list[UnitRow]:
+        """In the order of the ids."""
+        query = f"{READ} WHERE id IN ({', '.join('?' * len(ids))})"
+        rows = {row[0]: _row(row) for row in self._select(query, ids)}
+        return [rows[i] for i in ids]
+
     def _read(self, rest: str, values: Sequence[Any]) -> list[UnitRow]:
         return [_row(row) for row in self._select(f"{READ} {rest}", values)]
 
@@ -317,7 +326,7 @@ class _Cursor(NamedTuple):
     @classmethod
     def of(cls, row: UnitRow, selection: Selection) -> _Cursor:
         value = _value(row, selection)
-        return cls(value, row.neuron_id, selection.sort == UNIT or value is not None)
+        return cls(value, row.neuron_id, selection.sort in BY_UNIT or value is not None)
 
     @classmethod
     def parse(cls, text: str, selection: Selection) -> _Cursor:
@@ -328,14 +337,14 @@ class _Cursor(NamedTuple):
             value = float.fromhex(written) if written else None
         except (UsageError, ValueError, OverflowError) as error:
             raise UsageError(f"after={text[:60]}: take what the page before gave") from error
-        return cls(value, neuron_id, selection.sort == UNIT or value is not None)
+        return cls(value, neuron_id, selection.sort in BY_UNIT or value is not None)
 
     def written(self) -> str:
         return f"{'' if self.value is None else self.value.hex()}@{self.neuron_id}"
 
 
 def _value(row: UnitRow, selection: Selection) -> float | None:
-    if selection.sort in (UNIT, RELEVANCE):
+    if selection.sort in BY_UNIT:
         return None
     value: float | None = getattr(row, COLUMNS[selection.sort])
     return value
@@ -347,7 +356,7 @@ def _behind(
     """The condition that rows are behind one, among those with a value or those without."""
     sign = "<" if selection.desc else ">"
     unit = [] if last is None else [last.neuron_id.layer_index, last.neuron_id.neuron_index]
-    if selection.sort in (UNIT, RELEVANCE):
+    if selection.sort in BY_UNIT:
         return (
             ("", []) if last is None else (f" AND (layer_index, neuron_index) {sign} (?, ?)", unit)
         )
@@ -359,18 +368,6 @@ def _behind(
         return f" AND {column} IS NOT NULL", []
     behind = f" AND ({column}, layer_index, neuron_index) {sign} (?, ?, ?)"
     return behind, [last.value, *unit]
-
-
-def _identity(path: Path) -> tuple[int, int] | None:
-    """Of the file at a path; None: there is none."""
-    with suppress(OSError):
-        found = path.stat()
-        return found.st_dev, found.st_ino
-    return None
-
-
-def _by_ids(n: int) -> str:
-    return f"{READ} WHERE id IN ({', '.join('?' * n)})"
 
 
 def _methods_of(n: int) -> str:

@@ -25,7 +25,7 @@ from tests.e2e.browser import (
 )
 from tests.e2e.hostile import SCRIPT
 from tests.e2e.viewer_runs import ViewerRuns
-from tests.e2e.viewer_table import open_large_table, row_link
+from tests.e2e.viewer_table import open_changing_table, open_large_table, row_link
 
 if TYPE_CHECKING:
     from playwright.sync_api import Download, Page
@@ -213,7 +213,9 @@ def test_the_table_is_sorted_and_what_is_seen_goes_into_a_file(
     head.get_by_role("button").click()
     page.wait_for_url("**sort=score**")
     expect(head).to_have_attribute("aria-sort", "descending")
-    scores = [float(text) for text in page.locator("tbody td:nth-child(3) b").all_inner_texts()]
+    values = page.locator("tbody td:nth-child(3) b")
+    expect(values.first).to_be_attached()  # the rows are asked for by the page
+    scores = [float(text) for text in values.all_inner_texts()]
     assert scores == sorted(scores, reverse=True)
     with page.expect_download() as downloading:
         page.get_by_role("link", name="as csv").click()
@@ -221,6 +223,26 @@ def test_the_table_is_sorted_and_what_is_seen_goes_into_a_file(
     assert len(rows) == len(neuron_ids)
     assert [round(float(row["score"]), 2) for row in rows if row["score"]] == scores
     assert rows[-1]["reason"]  # those without a score come last, and say why
+    page.get_by_label("Order").select_option("smallest first")
+    page.get_by_role("main").get_by_role("button", name="Show").click()
+    expect(head).to_have_attribute("aria-sort", "ascending")
+    expect(values.first).to_be_attached()
+    scores = [float(text) for text in values.all_inner_texts()]
+    assert scores == sorted(scores)
+
+
+def test_a_list_that_changes_while_one_scrolls_is_read_anew(
+    viewer: ViewerProcess, open_page: OpenPage
+) -> None:
+    page = open_page(viewer.address)
+    lists = open_changing_table(viewer, page)
+    expect(page.locator("#count")).to_have_text("300 neurons")
+    expect(row_link(page, 2)).to_have_text("0:0")
+    lists.change(n_rows=250)
+    page.locator("#rows").evaluate("box => box.scrollTop = 5_000")  # px, on the second page
+    expect(page.locator("#count")).to_have_text("250 neurons")
+    page.locator("#rows").evaluate("box => box.scrollTop = 0")
+    expect(row_link(page, 2)).to_have_text("1:0")
 
 
 def test_tab_leads_from_row_to_row_as_the_table_follows(

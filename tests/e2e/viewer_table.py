@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qs, urlsplit
 
 from jobs.viewer_process import ViewerProcess
 
@@ -24,6 +25,33 @@ def open_large_table(viewer: ViewerProcess, page: Page, n_rows: int) -> None:
     page.route("**/table.json?*", lambda route: route.fulfill(json=found))
     page.route("**/table", answer)
     page.goto(f"{viewer.address}/table")
+
+
+class ChangingLists:
+    """What the table is answered: layer and version of all rows grow with every change."""
+
+    def __init__(self, row: dict[str, Any], n_rows: int) -> None:
+        self._row = row
+        self._n_rows = n_rows
+        self._version = 0
+
+    def change(self, n_rows: int) -> None:
+        self._n_rows = n_rows
+        self._version += 1
+
+    def answer(self, route: Route) -> None:
+        first = int(parse_qs(urlsplit(route.request.url).query)["at"][0])
+        places = range(first, min(first + 100, self._n_rows))
+        rows = [{**self._row, "layer": self._version, "neuron": place} for place in places]
+        route.fulfill(json={"n_rows": self._n_rows, "version": self._version, "rows": rows})
+
+
+def open_changing_table(viewer: ViewerProcess, page: Page) -> ChangingLists:
+    (row,) = viewer.read_json("/table.json?n=1")["rows"]
+    lists = ChangingLists(row, 300)
+    page.route("**/table.json?*", lists.answer)
+    page.goto(f"{viewer.address}/table")
+    return lists
 
 
 def row_link(page: Page, place: int) -> Locator:

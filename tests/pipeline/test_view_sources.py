@@ -206,6 +206,8 @@ def test_what_is_not_there_is_said(tmp_path: Path) -> None:
         open_sources([RunFolder(tmp_path / "none")], None, DATASET)
     with pytest.raises(StoreError, match="no archive"):
         open_sources([], tmp_path / "none.sqlite", DATASET)
+    with pytest.raises(UsageError, match="given twice"):
+        open_sources([RunFolder(tmp_path / "a"), RunFolder(tmp_path / "a")], None, DATASET)
     (tmp_path / "a.sqlite").touch()
     with pytest.raises(UsageError, match="gpt2-xl"):
         open_sources([], tmp_path / "a.sqlite", "gpt9")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import time
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -119,6 +120,17 @@ def test_a_file_that_is_no_archive_is_named(path: Path) -> None:
     path.write_bytes(b"no sqlite file, though it is long enough to look like one" * 20)
     with pytest.raises(StoreError, match=r"published\.sqlite"):
         Archive(path)
+
+
+@pytest.mark.parametrize("read_only", [False, True])
+def test_a_database_of_something_else_is_left_as_it_is(path: Path, read_only: bool) -> None:
+    with closing(sqlite3.connect(path)) as file:
+        file.execute("CREATE TABLE mine (x)")
+    before = path.read_bytes()
+    with pytest.raises(StoreError, match="no archive of published documents"):
+        Archive(path, read_only=read_only)
+    assert path.read_bytes() == before
+    assert [one.name for one in path.parent.iterdir()] == [path.name]
 
 
 def test_an_archive_that_is_not_there_is_not_made_by_a_reader(path: Path) -> None:

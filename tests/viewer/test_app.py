@@ -238,6 +238,79 @@ def test_the_selection_goes_into_a_csv_file(client: TestClient) -> None:
     assert [float(row["score"]) for row in rows] == [row["score"] for row in expected]
 
 
+def rows_of(text: str) -> list[tuple[int, int]]:
+    return [(int(row["layer"]), int(row["neuron"])) for row in csv.DictReader(io.StringIO(text))]
+
+
+def test_what_is_found_goes_into_a_csv_file_once_the_best_fitting_first(client: TestClient) -> None:
+    found = client.get("/search.json?q=time&n=500").json()["rows"]
+    assert 0 < len(found) < len(UNITS)
+    units = [(row["layer"], row["neuron"]) for row in found]
+    for address in ("/export.csv?q=time", "/export.csv?q=time&sort=relevance"):
+        assert rows_of(client.get(address).text) == units
+    by_unit = client.get("/table.json?q=time&n=500").json()
+    assert [(row["layer"], row["neuron"]) for row in by_unit["rows"]] == sorted(units)
+    assert by_unit["n_rows"] == len(units)
+    after = client.get("/table.json?q=time&n=500&after=").json()
+    assert after["rows"] == by_unit["rows"]
+
+
+def test_a_table_counts_all_that_was_found_and_is_in_the_order_it_says(client: TestClient) -> None:
+    whole = client.get("/table.json?q=time&n=500").json()
+    assert client.get("/table.json?q=time&n=1").json()["n_rows"] == whole["n_rows"] > 1
+    assert client.get("/table.json?q=time&sort=relevance").status_code == 422
+    page = client.get("/table?q=time&sort=score&desc=0")
+    (rows,) = [a for _, a in Page(page.text).tags if a.get("id") == "rows"]
+    asked = client.get(f"{rows['data-address']}&n=500").json()
+    scores = [row["score"] for row in asked["rows"] if row["score"] is not None]
+    assert len(scores) > 1
+    assert scores == sorted(scores)
+
+
+def test_a_layer_leads_to_the_scores_that_it_is_beside(client: TestClient) -> None:
+    for path in ("/?method=0a", "/compare?a=a:0a&b=a:0b"):
+        links = [a for a in Page(client.get(path).text).all("a") if "data-layer" in a]
+        assert links
+        assert all("method=0a" in str(a["href"]) for a in links)
+
+
+def test_no_method_is_the_current_one(client: TestClient) -> None:
+    for path in ("/home.json", "/random", "/table.json", "/search.json?q=time&"):
+        assert client.get(f"{path}{'' if '?' in path else '?'}method=").status_code in (200, 303)
+    expected = client.get("/home.json").json()
+    assert client.get("/home.json?method=").json() == expected
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/table.json?sort=score&after=0x1p0@0:9999999999999999999999999",
+        "/layers/0/neurons/" + "9" * 5000,
+        "/favourites.json?list=" + "x" * 5000,
+        "/search?q=" + "9" * 299 + ":1",
+    ],
+)
+def test_numbers_of_any_length_are_no_failure_of_the_server(client: TestClient, path: str) -> None:
+    assert client.get(path).status_code < 500
+
+
+def test_what_may_be_asked_is_said_where_something_else_was(client: TestClient) -> None:
+    answer = client.post("/table", headers={"Origin": ORIGIN})
+    assert answer.status_code == 405
+    assert "GET" in answer.headers["allow"]
+    assert client.post("/favourites").json() == {"error": "Field required"}
+
+
+def test_a_unit_is_shown_where_lists_cannot_be_read(client: TestClient, tmp_path: Path) -> None:
+    before = client.get("/layers/0/neurons/1").text
+    (tmp_path / "one" / "view_favourites.sqlite").write_bytes(b"no database" * 999)
+    answer = client.get("/layers/0/neurons/1")
+    assert answer.status_code == 200
+    assert "What is said of it" in answer.text
+    assert "view_favourites.sqlite" in Page(answer.text).text
+    assert "view_favourites.sqlite" not in before
+
+
 def test_markdown_says_what_is_said_of_the_unit(client: TestClient) -> None:
     answer = client.get("/layers/0/neurons/0.md")
     assert answer.headers["content-type"].startswith("text/plain")

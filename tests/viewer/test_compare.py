@@ -121,6 +121,7 @@ class OtherRecords(FakeRecords):
     ("manifest", "said"),
     [
         (FakeManifest(), None),
+        (FakeManifest(fingerprint="g"), "a difference may be that of the text"),
         (FakeManifest(subject="another"), "of two models: a <b>subject</b> here, another there"),
         (FakeManifest(site="resid_post"), "of two places of the model: mlp_post_act here"),
         (FakeManifest(n_a_layer=99), "of models of two sizes: 8 neurons a layer here, 99 there"),
@@ -140,7 +141,8 @@ def test_neurons_that_are_not_the_same_are_not_compared_in_silence(
         default = beside["other"]["source"]
         across = client.get("/compare?a=a:0b&b=b:0b").text
         warning = client.get("/compare.json?a=a:0b&b=b:0b").json()["warning"]
-    assert default == ("b" if said is None else "a")
+    is_of_same_neurons = replace(manifest, fingerprint="f") == FakeManifest()
+    assert default == ("b" if is_of_same_neurons else "a")
     assert (warning is None) == (said is None)
     if said is None:
         assert 'role="note"' not in across

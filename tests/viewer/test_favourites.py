@@ -14,8 +14,9 @@ from starlette.testclient import TestClient
 from neuron_explainer.errors import UsageError
 from neuron_explainer.formats.neuron_lists import read_neuron_list
 from neuron_explainer.records.neuron import NeuronId
+from neuron_explainer.stores.results import Results
 from neuron_explainer.viewer.favourites import FavouriteList, Favourites
-from tests.viewer.viewed_runs import open_client, run_source, write_run
+from tests.viewer.viewed_runs import open_client, run_source, write_method, write_run
 
 UNIT = NeuronId(1, 3)
 
@@ -85,6 +86,27 @@ def test_the_csv_file_names_units_as_a_run_takes_them(client: TestClient, tmp_pa
     path = tmp_path / "favourites.csv"
     path.write_text(client.get("/favourites.csv").text, encoding="utf-8")
     assert set(read_neuron_list(path)) == {UNIT, NeuronId(0, 6)}
+
+
+def test_units_without_a_result_are_in_the_csv_file_too(tmp_path: Path) -> None:
+    with Results(tmp_path / "results.sqlite") as results:
+        write_method(results, "0a", units=[UNIT])
+    with open_client(run_source(tmp_path)) as client:
+        for layer, neuron in ((1, 3), (0, 1)):
+            client.post("/favourites", json={"layer": layer, "neuron": neuron})
+        path = tmp_path / "list.csv"
+        path.write_bytes(client.get("/favourites.csv").content)
+    assert {*read_neuron_list(path)} == {UNIT, NeuronId(0, 1)}
+
+
+def test_nothing_is_kept_where_the_run_was(client: TestClient, tmp_path: Path) -> None:
+    for path in tmp_path.iterdir():
+        path.unlink()
+    tmp_path.rmdir()
+    answer = client.post("/favourites", json={"layer": 1, "neuron": 3})
+    assert answer.status_code == 503
+    assert "not there any more" in answer.json()["error"]
+    assert not tmp_path.exists()
 
 
 @pytest.mark.parametrize(

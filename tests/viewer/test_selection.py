@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import fields
+from itertools import product
 
 import pytest
 
 from neuron_explainer.errors import UsageError
-from neuron_explainer.viewer.selection import SORTS, Selection, parse_selection
+from neuron_explainer.viewer.selection import RELEVANCE, SORTS, UNIT, Selection, parse_selection
 
 FULL = Selection(
     q="words about time", method="0a", layer=3, min_score=0.25, max_score=0.5, min_density=0.0,
@@ -19,10 +20,12 @@ FULL = Selection(
 def test_a_selection_reads_back_from_its_address() -> None:
     assert all(getattr(FULL, f.name) != f.default for f in fields(FULL) if f.name != "min_density")
     assert parse_selection(FULL.query()) == FULL
-    for sort in SORTS:
-        for desc in (False, True):
-            selection = Selection(q="time", sort=sort, desc=desc)
-            assert parse_selection({"sort": sort, **selection.query()}).sort == sort
+    for words, sort, desc in product(("", "time"), SORTS, (False, True)):
+        if sort == RELEVANCE and not words:
+            continue
+        selection = Selection(q=words, sort=sort, desc=desc)
+        for of_found in (RELEVANCE, UNIT):
+            assert parse_selection(selection.query(), of_found=of_found) == selection
 
 
 def test_an_empty_address_is_everything() -> None:
@@ -33,9 +36,12 @@ def test_an_empty_address_is_everything() -> None:
 
 def test_words_are_by_relevance_and_columns_from_the_largest_unless_said() -> None:
     assert parse_selection({"q": "time"}).sort == "relevance"
+    assert parse_selection({"q": "time"}, of_found="unit").sort == "unit"
     assert parse_selection({"sort": "relevance"}).sort == "unit"
     assert parse_selection({"sort": "score"}).desc
-    assert not parse_selection({"sort": "score", "desc": "0"}).desc
+    for no, yes in (("0", "1"), ("false", "true"), ("False", "TRUE")):
+        assert not parse_selection({"sort": "score", "desc": no}).desc
+        assert parse_selection({"desc": yes}).desc
 
 
 @pytest.mark.parametrize(
@@ -46,6 +52,7 @@ def test_words_are_by_relevance_and_columns_from_the_largest_unless_said() -> No
         ({"layer": "٣"}, "layer="),
         ({"layer": "9" * 40}, "layer="),
         ({"min_score": "high"}, "min_score=high"),
+        ({"desc": "yes"}, "desc=yes"),
         ({"max_score": "nan"}, "max_score=nan"),
         ({"min_density": "inf"}, "min_density=inf"),
         ({"sort": "score; DROP TABLE"}, "sort="),

@@ -155,8 +155,10 @@ def test_a_page_of_colours_has_no_style_attribute(client: TestClient) -> None:
         ({"text": "x" * (MAX_CHARS + 1)}, 422, "20,001 characters"),
         ({"text": TEXT, "unit": "../etc"}, 422, "is not a neuron"),
         ({"text": TEXT, "unit": "1:99"}, 404, "1:99"),
-        ({"text": TEXT, "layer": "x"}, 422, "is not a layer"),
-        ({"text": TEXT, "layer": "²"}, 422, "is not a layer"),
+        ({"text": TEXT, "layer": "x"}, 422, "layer=x: write a whole number"),
+        ({"text": TEXT, "layer": "²"}, 422, "layer=²: write a whole number"),
+        ({"text": TEXT, "layer": "9" * 5000}, 422, "layer=999"),
+        ({"text": TEXT, "unit": "0:" + "9" * 5000}, 422, "is not a neuron"),
     ],
 )
 def test_what_cannot_be_meant_is_one_clear_line(

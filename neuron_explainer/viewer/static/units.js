@@ -14,6 +14,7 @@
   const MOST_PAGES = 60;
   const address = new URL(box.dataset.address, location.href);
   let total = Number(box.dataset.n);
+  let version; // of the list that `pages` are of; a list that has changed is asked for anew
   const [above, below] = [space(), space()]; // as high as the rows that are not in the page
   const shown = new Map(); // place -> { line, row }, of what is in the page; a line stays as it is while it is seen
 
@@ -75,7 +76,7 @@
     const promise = fetch(asked).then(async (answer) => {
       if (!answer.ok) throw new Error(String(answer.status));
       const found = await answer.json();
-      total = found.n_rows;
+      if (found.version !== version) forget(found);
       pages.set(page, found.rows);
       draw();
     }).catch(() => pages.delete(page));
@@ -84,6 +85,14 @@
       if (pages.size <= MOST_PAGES) break;
       if (Math.abs(old - page) > 3) pages.delete(old);
     }
+  }
+
+  function forget(found) {
+    version = found.version;
+    total = found.n_rows;
+    document.getElementById("count").textContent = `${total.toLocaleString("en")} neuron${total === 1 ? "" : "s"}`;
+    pages.clear();
+    for (const place of [...shown.keys()]) remove(place);
   }
 
   function rowAt(place) {

@@ -104,19 +104,29 @@
     const button = $("favourite");
     if (!button) return;
     button.hidden = false;
-    button.addEventListener("click", async () => {
+    let last = Promise.resolve(); // a second press waits for what came of the first
+    button.addEventListener("click", () => {
+      last = last.then(press);
+    });
+
+    async function press() {
       const on = button.getAttribute("aria-pressed") !== "true";
       const wish = { layer: Number(body.dataset.layer), neuron: Number(body.dataset.neuron), on };
-      const answer = await fetch(button.dataset.address, { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(wish) });
-      const said = await answer.json();
-      if (!answer.ok) {
-        say(said.error);
+      try {
+        const answer = await fetch(button.dataset.address, { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(wish) });
+        const said = await answer.text();
+        if (!answer.ok) {
+          say(said.startsWith("{") ? JSON.parse(said).error : said);
+          return;
+        }
+      } catch {
+        say("not kept: the viewer does not answer");
         return;
       }
       button.setAttribute("aria-pressed", String(on));
       button.textContent = on ? "★ favourite" : "☆ favourite";
       say(on ? "on the list of favourites" : "taken off the list");
-    });
+    }
   }
 
   // Keys
