@@ -6,6 +6,7 @@ seconds), and ends with its input. Standard library alone, so that it starts at 
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import json
 import sys
@@ -78,4 +79,6 @@ async def serve(latency_s: float) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(serve(float(sys.argv[1])))
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("latency_s", type=float, help="seconds until a request is answered")
+    asyncio.run(serve(parser.parse_args().latency_s))

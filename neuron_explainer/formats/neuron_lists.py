@@ -18,8 +18,8 @@ def read_neuron_list(path: Path) -> list[NeuronId]:
     """In the file's order, as often as they are there.
 
     Of csv, tsv, JSON lines, JSON and parquet: the columns of layer and neuron in any common
-    spelling; of any other file: LAYER:NEURON, with white space between. RecordFormatError for a
-    file or a line that is none of it.
+    spelling; of any other file: LAYER:NEURON, with white space between, and `#` before a remark.
+    RecordFormatError for a file or a line that is none of it.
     """
     if known_ending(path) is None:
         return _read_text(path)
@@ -30,11 +30,16 @@ def _read_text(path: Path) -> list[NeuronId]:
     with readable(path):
         content = path.read_bytes()
     try:
-        return [NeuronId.parse(word) for word in content.decode("utf-8-sig").split()]
+        lines = content.decode("utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
         raise RecordFormatError(path, "not UTF-8 text; write LAYER:NEURON, one a line") from error
-    except UsageError as error:
-        raise RecordFormatError(path, str(error)) from error
+    neuron_ids = []
+    for number, line in enumerate(lines, 1):
+        try:
+            neuron_ids += [NeuronId.parse(word) for word in line.partition("#")[0].split()]
+        except UsageError as error:
+            raise RecordFormatError(path, f"line {number}: {error}") from error
+    return neuron_ids
 
 
 def read_columns(columns: Mapping[str, Sequence[object]]) -> list[NeuronId]:

@@ -114,7 +114,7 @@ def estimate_cascade(
     spec: RunSpec, folder: RunFolder, stages: str, plan: CascadePlan
 ) -> tuple[StageEstimate, ...]:
     """Of every stage that asks language models; nothing is asked and nothing written."""
-    job = _prepare(spec, folder, stages, plan)
+    job = _prepare(spec, folder, stages, plan, are_asked=False)
     n_pilots = job.plan.count_pilots(len(job.neuron_ids))
     return tuple(
         StageEstimate(
@@ -127,7 +127,9 @@ def estimate_cascade(
     )
 
 
-def _prepare(spec: RunSpec, folder: RunFolder, stages: str, plan: CascadePlan) -> _Job:
+def _prepare(
+    spec: RunSpec, folder: RunFolder, stages: str, plan: CascadePlan, *, are_asked: bool = True
+) -> _Job:
     """Everything that can be wrong before somebody is asked."""
     if simulator_name(spec) is None:
         raise UsageError(
@@ -138,7 +140,7 @@ def _prepare(spec: RunSpec, folder: RunFolder, stages: str, plan: CascadePlan) -
     for name in names:
         if name.kind.asks:
             check_method(name.spec(spec))
-            check_models(name.spec(spec))
+            check_models(name.spec(spec), are_asked=are_asked)
     records = open_records(folder)
     reason = why_no_token_means(records)
     if reason is not None:

@@ -27,6 +27,7 @@ from neuron_explainer.errors import StoreError, UsageError
 from neuron_explainer.pipeline.events import (
     Listener,
     MemoryPlanned,
+    Noted,
     StageAdvanced,
     StageFinished,
     StageStarted,
@@ -50,6 +51,9 @@ from neuron_explainer.stores.store_manifest import StoreManifest, holds_store
 from neuron_explainer.stores.windows import FIT, RECORD, WindowCounts, WindowTable, read_counts
 from neuron_explainer.subject.model import Subject, load_subject
 from neuron_explainer.subject.source import ActivationSource, ChosenUnits, SubjectSource
+
+LITTLE_FIT = 0.25
+"""Of the share of the text that is asked for to fit on: with less, it is told."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,6 +183,7 @@ def _prepare(spec: RunSpec, material: Material, folder: RunFolder, listen: Liste
         _plan_memory(spec, subject, units, n_rows=1, n_drawn=1)  # the least that it can take
         counts = _cut_text(spec, material, writer, listen)
     table = WindowTable(writer.windows_folder)
+    _note_little_fit_text(spec, counts.n_tokens, table.count(RECORD)[1], listen)
     blocks = BlockPlan(table, spec.collect_plan, parse_shard(spec.shard))
     coverage = plan_coverage(
         table.count_tokens(FIT, subject.tokenizer.n_tokens),
@@ -261,10 +266,25 @@ def _read(job: _Job, output: Output, listen: Listener) -> None:
             "collect",
             f"{len(job.units):,} neurons of {len(job.units.layers)} layers at "
             f"{progress.rate:,.0f} tokens/s; token means for {len(coverage.token_ids):,} tokens "
-            f"cover {coverage.share:.1%} of the text; peak memory "
+            f"cover {coverage.share:.1%} of the fit text; peak memory "
             f"{peak_memory_bytes(source.device) / 1e9:.2f} GB",
         )
     )
+
+
+def _note_little_fit_text(spec: RunSpec, n: int, n_record: int, listen: Listener) -> None:
+    """Documents fall to one part or the other as wholes, so that few of them may share unevenly."""
+    share = 1 - n_record / n
+    if share < LITTLE_FIT * spec.fit_share:
+        listen(
+            Noted(
+                "fit",
+                f"{n - n_record:,} of {n:,} tokens ({share:.1%}) are there to fit on, where "
+                f"--fit-share {spec.fit_share:g} asks for more: the documents are few, and each is "
+                "in one part as a whole. What is fitted says little; give more, or shorter, "
+                "documents",
+            )
+        )
 
 
 def _manifest(job: _Job, name: str) -> StoreManifest:

@@ -16,8 +16,9 @@ from neuron_explainer.pipeline.spec import RunSpec
 from neuron_explainer.subject.pretrained import load_tokenizer, read_config
 
 
-def check_models(spec: RunSpec) -> None:
-    """Nobody is asked and no weights are read.
+def check_models(spec: RunSpec, *, are_asked: bool = True) -> None:
+    """Nobody is asked and no weights are read. are_asked: False: nor will anybody be, so that no
+    key has to be there.
 
     UsageError or SubjectError for a key, a price, a configuration or a tokenizer that is missing,
     or is none; RecordFormatError for a file of prices that is none.
@@ -29,7 +30,7 @@ def check_models(spec: RunSpec) -> None:
         if name.is_local:
             read_config(name.model)
             _check_tokenizer(name.model)
-        else:
+        elif are_asked:
             read_api_key(spec.api_key_env, name.base_url)
         if spec.budget_usd is not None and price_of(name, prices) is None:
             raise UsageError(

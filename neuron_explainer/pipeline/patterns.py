@@ -74,10 +74,10 @@ def require_store(records: RecordSource) -> NeuronStore:
 
 
 def pattern_plan(spec: RunSpec, store: NeuronStore, folder: RunFolder) -> PatternPlan:
-    """When no budget is named, with the one that the folder's first patterns had, so that more
-    units later are searched alike."""
+    """Some units, when no budget is named: with the one that the folder's first patterns had, so
+    that more of them later are searched alike. All of them keep to what all may take."""
     budget = None
-    if spec.pattern_tokens is None:
+    if spec.pattern_tokens is None and spec.neurons_wanted is not None:
         budget = kept_budget(folder, store.manifest.fingerprint)
     if budget is None:
         budget = pattern_budget(spec, store.manifest.n_tokens, len(store.units))

@@ -99,12 +99,12 @@ def run_rescore(
     return Rescored(tuple(compared), kept, new, left_out)
 
 
-def check_rescoring(spec: RunSpec) -> None:
-    """UsageError for choices that cannot be meant."""
+def check_rescoring(spec: RunSpec, *, are_asked: bool = True) -> None:
+    """UsageError for choices that cannot be meant. are_asked: as `check_models` has it."""
     check_method(spec)
     if simulator_name(spec) is None:
         raise UsageError("rescoring takes a simulator: --simulator openai:MODEL or hf:MODEL")
-    check_models(spec)
+    check_models(spec, are_asked=are_asked)
 
 
 def keeping(spec: RunSpec) -> RunSpec:

@@ -67,7 +67,7 @@ def estimate_rescore(
     spec: RunSpec, folder: RunFolder, source: RescoreSource = OWN
 ) -> RescoreEstimate:
     """UsageError for choices that cannot be meant, as `run_rescore` has it."""
-    check_rescoring(spec)
+    check_rescoring(spec, are_asked=False)
     if source.is_published:
         plan = _plan_published(source, spec)
     elif source.imported:

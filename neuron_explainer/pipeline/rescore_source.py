@@ -42,7 +42,6 @@ from neuron_explainer.pipeline.unit_choice import choose_neurons, names_neurons,
 from neuron_explainer.published.locations import PUBLISHED_URL, Kind, find_dataset
 from neuron_explainer.published.record_source import SITE, PublishedSource
 from neuron_explainer.records.neuron import NeuronId
-from neuron_explainer.records.score import reason_kind
 from neuron_explainer.records.subject_names import is_same_subject
 from neuron_explainer.stores.record_source import RecordSource
 from neuron_explainer.stores.results import Results
@@ -297,13 +296,14 @@ def check_subject(dataset: str, records: RecordSource) -> None:
 def _count_windows(
     records: PublishedSource, neuron_ids: list[NeuronId], left_out: Counter[str]
 ) -> list[NeuronId]:
-    """The units whose records can be read or say why not; what of them is left out is counted."""
+    """The units whose records can be read or say why not, as their results will; what is left out
+    beside is counted."""
     found = []
     for neuron_id in neuron_ids:
         try:
             left_out.update(records.read(neuron_id).left_out)
-        except CannotExplain as error:
-            left_out[reason_kind(error.reason)] += 1
+        except CannotExplain:
+            pass
         except UnitNotFound:
             raise
         except StoreError:

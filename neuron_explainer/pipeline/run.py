@@ -54,6 +54,7 @@ from neuron_explainer.pipeline.record_units import (
 )
 from neuron_explainer.pipeline.records import has_records, open_records, read_subject_choices
 from neuron_explainer.pipeline.refreshing import Refreshing
+from neuron_explainer.pipeline.shard_status import require_same_split
 from neuron_explainer.pipeline.spec import (
     EMBEDDED,
     PATTERNS,
@@ -105,7 +106,9 @@ def run_collect(spec: RunSpec, folder: RunFolder, listen: Listener) -> None:
         with folder.locked():
             collect(spec, _start(spec, folder), folder, listen)
         return
-    own = folder.shard(parse_shard(spec.shard))
+    shard = parse_shard(spec.shard)
+    require_same_split(folder, shard.n_shards)
+    own = folder.shard(shard)
     listen = ProgressFile(own.progress, listen)
     with own.locked():
         collect_shard(spec, _start(spec, own), own, listen)

@@ -188,7 +188,7 @@ def _describe_store(manifest: StoreManifest) -> str:
     return (
         f"{manifest.subject} on {manifest.corpus}: {manifest.n_tokens:,} tokens of "
         f"{manifest.n_documents:,} documents; {_describe_units(manifest.units)}; "
-        f"token means cover {manifest.coverage:.1%} of the text"
+        f"token means cover {manifest.coverage:.1%} of the fit text"
     )
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
-from neuron_explainer.errors import StoreError
+from neuron_explainer.errors import StoreError, UsageError
 from neuron_explainer.pipeline.folder import RunFolder
 from neuron_explainer.pipeline.progress import Progress, read_progress
 from neuron_explainer.stores.store_manifest import holds_store
@@ -111,6 +111,18 @@ def read_shards(folder: RunFolder) -> ShardsStatus | None:
         return None
     shards = tuple(_find(folder))
     return ShardsStatus(shards) if shards else None
+
+
+def require_same_split(folder: RunFolder, n_shards: int) -> None:
+    """UsageError where the folder has shards of a collection in another number of them."""
+    others = {shard.n_shards for shard in _find(folder)} - {n_shards}
+    if others:
+        there = " and ".join(map(str, sorted(others)))
+        raise UsageError(
+            f"{folder.path} has shards of a collection in {there} parts, and this one is of "
+            f"{n_shards}; collect the others of those, remove {folder.path / 'shards'}, or name "
+            "another --run"
+        )
 
 
 def require_merged(folder: RunFolder) -> None:

@@ -161,7 +161,7 @@ def test_what_keeps_a_cascade_from_asking_is_found_without_asking(
 
 
 def test_the_command_and_scores_print_the_stages(
-    folder: RunFolder, collected: Path, call: Call
+    folder: RunFolder, collected: Path, call: Call, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with rule_server() as server:
         flags = [
@@ -171,6 +171,11 @@ def test_the_command_and_scores_print_the_stages(
             "--n-per-split", "3",
         ]  # fmt: skip
         assert call("cascade", *flags, "--dry-run").code == 0
+        monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+        at = flags.index("--base-url")
+        with_key = [*flags[:at], *flags[at + 2 :]]
+        assert call("cascade", *with_key, "--dry-run").code == 0
+        assert_one_line(call("cascade", *with_key), 2, "OPENAI_API_KEY is not set")
         assert server.log.entries == []
         assert call("cascade", *flags, "--json").code == 0
         assert call("cascade", *flags).code == 0

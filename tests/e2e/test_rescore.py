@@ -92,6 +92,15 @@ def test_a_dry_run_says_what_it_would_cost_and_leaves_nothing(
     assert not Path("run").exists()
 
 
+def test_a_dry_run_needs_no_key(
+    flags: list[str], answer: Ask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    at = flags.index("--base-url")
+    command = ("--published", "--dataset", DATASET, *flags[:at], *flags[at + 2 :], "--neurons", "3")
+    assert answer(*command, "--dry-run")["kept"]["n_units"] == 3
+
+
 def test_a_rescoring_without_a_score_is_a_failure(flags: list[str], call: Call) -> None:
     write_mirror(Path("mirror"), scorable_documents(wrong=IDS[:1]))
     command = ("--published", "--dataset", DATASET, *flags, "--neurons", str(IDS[0]))

@@ -39,10 +39,17 @@ def test_every_kind_of_file_gives_the_same_list(
     assert read_neuron_list(path) == IDS
 
 
+def test_remarks_in_a_text_are_no_neurons(tmp_path: Path) -> None:
+    path = tmp_path / "mine.txt"
+    path.write_text("# what I look at\n2:417 0:3\n9:6236 # Canada\n\n#0:1\n")
+    assert list(map(str, read_neuron_list(path))) == ["2:417", "0:3", "9:6236"]
+
+
 @pytest.mark.parametrize(
     ("name", "content", "says"),
     [
-        ("a.txt", b"1:2 x", "'x' is not a neuron; write LAYER:NEURON"),
+        ("a.txt", b"1:2\n2:3 x", "line 2: 'x' is not a neuron; write LAYER:NEURON"),
+        ("a.txt", b"1:" + b"9" * 5000, "line 1: '1:999.*…' is not a neuron"),
         ("a.txt", b"1:2 \xe9", "not UTF-8 text"),
         ("a.csv", b"layer,score\n1,2\n", r"columns layer and neuron \(this one has layer, score\)"),
         ("a.csv", b"layer,neuron\n1,2\n1,x\n", "line 3: 'x' is not the number of a neuron"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +17,7 @@ from neuron_explainer.pipeline.events import (
     Event,
     Listener,
     MemoryPlanned,
+    Noted,
     StageAdvanced,
     StageFinished,
 )
@@ -23,7 +25,8 @@ from neuron_explainer.pipeline.folder import RunFolder
 from neuron_explainer.pipeline.run import run_collect, run_explain, run_merge
 from neuron_explainer.pipeline.spec import RunSpec
 from neuron_explainer.stores.neuron_store import NeuronStore
-from tests.fakes import FakeListener
+from tests.e2e.command_lines import write_lines
+from tests.fakes import WORDS, FakeListener
 from tests.pipeline.test_run import everything, write_corpus
 from tests.tiny_models import save_tiny_model
 from tests.tiny_stores import files_digest
@@ -128,6 +131,32 @@ def test_a_shard_is_read_once_and_refuses_other_choices(spec: RunSpec, tmp_path:
     assert not listener.heard(StageAdvanced)
     with pytest.raises(SpecMismatch, match="top-k was 20, now 24"):
         run_collect(replace(one, top_k=24), folder, FakeListener())
+
+
+def test_shards_of_another_number_are_refused(spec: RunSpec, tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "run")
+    run_collect(replace(spec, shard="1/2"), folder, FakeListener())
+    with pytest.raises(UsageError, match="in 2 parts, and this one is of 3"):
+        run_collect(replace(spec, shard="2/3"), folder, FakeListener())
+    assert [shard.path.name for shard in folder.shards()] == ["1-of-2"]
+
+
+@pytest.mark.parametrize(("seed", "is_told"), [(2, True), (0, False)])
+def test_little_text_to_fit_on_is_told(
+    spec: RunSpec, tmp_path: Path, seed: int, is_told: bool
+) -> None:
+    """Of two long documents and a short one, the short one alone is fitted on, or a long one."""
+    rng = random.Random(seed)
+    texts = (" ".join(rng.choices(WORDS, k=length)) for length in (400, 400, 20))
+    write_lines(tmp_path / "texts.jsonl", *({"text": text} for text in texts))
+    few = replace(spec, corpus=str(tmp_path / "texts.jsonl"), max_overlap=1.0)
+    listener = FakeListener()
+    run_collect(few, RunFolder(tmp_path / "run"), listener)
+    manifest = NeuronStore(tmp_path / "run" / "store").manifest
+    share = 1 - manifest.n_record_tokens / manifest.n_tokens
+    told = [event.text for event in listener.heard(Noted) if event.subject == "fit"]
+    assert len(told) == is_told == (share < few.fit_share / 4)
+    assert all(f"({share:.1%})" in text for text in told)
 
 
 def test_shards_are_missing_until_the_last_one(spec: RunSpec, tmp_path: Path) -> None:

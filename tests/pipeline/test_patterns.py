@@ -259,12 +259,28 @@ def test_more_neurons_later_have_the_budget_of_the_first(spec: RunSpec, folder: 
     store, free = NeuronStore(folder.store), replace(spec, pattern_tokens=None)
     find(spec, folder, UNITS[:1])  # a budget that was named binds no other
     find_patterns(replace(free, neurons="2"), store, folder, UNITS[:2], ignore)
-    for neurons in (None, "3", "all"):
-        later = replace(free, neurons=neurons)
-        assert pattern_plan(later, store, folder).budget_tokens == MOST_TOKENS
-        assert not lack_patterns(later, store, folder, UNITS[:2])
+    later = replace(free, neurons="3")
+    assert pattern_plan(later, store, folder).budget_tokens == MOST_TOKENS
+    assert not lack_patterns(later, store, folder, UNITS[:2])
+
+
+def test_all_neurons_keep_to_the_budget_of_all_whatever_was_found_before(
+    spec: RunSpec, collected: RunFolder, folder: RunFolder
+) -> None:
+    store, free = NeuronStore(folder.store), replace(spec, pattern_tokens=None)
+    find_patterns(replace(free, neurons="2"), store, folder, UNITS[:2], ignore)
+    for neurons in (None, "all"):
+        of_all = replace(free, neurons=neurons)
+        expected = pattern_plan(of_all, store, collected)  # where nothing was found before
+        assert pattern_plan(of_all, store, folder) == expected
+        assert expected.budget_tokens < MOST_TOKENS
+        assert lack_patterns(of_all, store, folder, UNITS[:2])
+
+
+def test_some_neurons_after_all_have_the_budget_of_all(spec: RunSpec, folder: RunFolder) -> None:
+    store, free = NeuronStore(folder.store), replace(spec, pattern_tokens=None)
     find_patterns(free, store, folder, UNITS[:3], ignore)
-    assert pattern_plan(free, store, folder).budget_tokens == MOST_TOKENS
+    assert not lack_patterns(replace(free, neurons="2"), store, folder, UNITS[:2])
 
 
 @pytest.mark.parametrize(
