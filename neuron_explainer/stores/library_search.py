@@ -51,7 +51,7 @@ FUNCTION_WORDS = frozenset((
     "the", "their", "them", "these", "they", "this", "to", "was", "what", "when", "where", "which",
     "who", "with",
 ))  # fmt: skip
-N_SPACES = "length({text}) - length(replace({text}, ' ', ''))"
+N_SPACES = "length(trim({text})) - length(replace({text}, ' ', ''))"
 """SQL: what the length of an explanation is measured by; `ranks` has it, beside the score."""
 _PART = re.compile(r'"([^"]*)"|([^\s"!#$%&()*+,./:;<=>?@\[\\\]^`{|}~]+)')
 """A phrase, or a word: what ASCII punctuation other than `'`, `-` and `_` parts."""

@@ -8,6 +8,7 @@ has to come from a page of the viewer's own.
 from __future__ import annotations
 
 import hmac
+import re
 from collections.abc import Collection
 from http.cookies import CookieError, SimpleCookie
 from urllib.parse import parse_qsl, urlencode, urlsplit
@@ -24,6 +25,8 @@ POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'{style}; img-src 'self' data:; "
     "connect-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
 )
+_NO_HOST = re.compile(r"[^\w.:%\[\]-]")
+"""What no browser writes into the header of that name."""
 HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "same-origin",  # with none, a form has no origin that could be checked
@@ -107,7 +110,9 @@ def _is_own(headers: Headers, host: str) -> bool:
 
 
 def _name_of(host: str) -> str:
-    """Without the port."""
+    """Without the port; empty for what is no name."""
+    if _NO_HOST.search(host):
+        return ""
     try:
         return (urlsplit(f"//{host}").hostname or "").lower()
     except ValueError:

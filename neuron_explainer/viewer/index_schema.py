@@ -13,7 +13,7 @@ made again from the results.
 
 from neuron_explainer.stores.library_search import N_SPACES
 
-VERSION = "5"
+VERSION = "6"
 COLUMNS = {
     "score": "score",
     "random": "random_only",

@@ -40,7 +40,8 @@ def client(
         ("127.0.0.1", 200), ("127.0.0.1:8000", 200), ("localhost:1", 200), ("LOCALHOST", 200),
         ("[::1]:8000", 200), ("evil.example", 421), ("127.0.0.1.evil.example", 421),
         ("localhost.evil.example:8000", 421), ("127.0.0.1@evil.example", 421), ("", 421),
-        ("[::1", 421),
+        ("[::1", 421), ("evil.example@127.0.0.1", 421), ("localhost/evil", 421),
+        ("localhost?x", 421), ("127.0.0.1#@evil.example", 421),
     ],
 )  # fmt: skip
 def test_only_names_of_this_machine_are_answered(host: str, status: int) -> None:
