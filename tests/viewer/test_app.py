@@ -16,6 +16,7 @@ from neuron_explainer.errors import UsageError
 from neuron_explainer.records.explanation import Explanation
 from neuron_explainer.records.neuron import NeuronId
 from neuron_explainer.stores.results import Results
+from neuron_explainer.viewer import list_routes
 from neuron_explainer.viewer.app import STATIC, create_app
 from neuron_explainer.viewer.forms import FORM, MOST_BYTES
 from tests.page import Page
@@ -265,6 +266,15 @@ def test_a_table_counts_all_that_was_found_and_is_in_the_order_it_says(client: T
     scores = [row["score"] for row in asked["rows"] if row["score"] is not None]
     assert len(scores) > 1
     assert scores == sorted(scores)
+
+
+def test_where_a_search_ends_is_said(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(list_routes, "N_A_PAGE", 2)
+    monkeypatch.setattr(list_routes, "MOST_FOUND", 2)
+    assert "Next ›" in client.get("/search?q=verbs").text
+    last = client.get("/search?q=verbs&at=2").text
+    assert "Next ›" not in last
+    assert "The first 4 are shown" in last
 
 
 def test_a_layer_leads_to_the_scores_that_it_is_beside(client: TestClient) -> None:

@@ -13,7 +13,6 @@ from neuron_explainer.records.neuron import NeuronId
 from neuron_explainer.records.score import Score
 from neuron_explainer.records.unit_result import UnitResult
 from neuron_explainer.stores.results import Results
-from neuron_explainer.viewer import list_routes
 from neuron_explainer.viewer.list_routes import read_list
 from neuron_explainer.viewer.selection import Selection
 from tests.viewer.viewed_runs import UNITS, open_client, run_source, scored, state_of
@@ -108,15 +107,6 @@ def test_why_nothing_fits_is_said_where_nothing_can(
         if hint is not None:
             assert found["n_rows"] == 0
             assert hint in client.get(f"/{page}?{query}").text
-
-
-def test_where_a_search_ends_is_said(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(list_routes, "N_A_PAGE", 2)
-    monkeypatch.setattr(list_routes, "MOST_FOUND", 2)
-    assert "Next ›" in client.get("/search?q=time+verbs+names").text
-    last = client.get("/search?q=time+verbs+names&at=2").text
-    assert "Next ›" not in last
-    assert "The first 4 are shown" in last
 
 
 def test_only_what_a_method_has_is_offered(client: TestClient) -> None:
