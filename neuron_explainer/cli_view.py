@@ -11,7 +11,6 @@ from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
-from urllib.parse import urlencode
 
 import typer
 
@@ -130,12 +129,12 @@ def view(
     from neuron_explainer.viewer.app import PageMakers, create_app
     from neuron_explainer.viewer.guard import LOOPBACK
 
+    if token is not None and not (token.isascii() and token.isprintable()):
+        raise UsageError("--token takes letters, digits and signs of ASCII alone")
     folders = [RunFolder(path) for path in run or ([] if published else [DEFAULT_RUN])]
     sources = open_sources(folders, published, dataset)
     n_makers = min(available_cores(), MOST_PAGE_MAKERS)
     makers = PageMakers(partial(make_pages_app, folders, published, dataset, spec), n_makers)
-    if token is not None and not (token.isascii() and token.isprintable()):
-        raise UsageError("--token takes letters, digits and signs of ASCII alone")
     if token is None and host not in LOOPBACK:
         token = secrets.token_urlsafe(24)
     with ExitStack() as opened:
@@ -167,8 +166,7 @@ def _serve(app: FastAPI, host: str, port: int, token: str | None, browser: bool)
     from neuron_explainer.viewer.server import ViewServer, addresses_of, bind
 
     listening = bind(host, port)
-    query = f"?{urlencode({'token': token})}" if token else ""
-    here, *elsewhere = (address + query for address in addresses_of(listening))
+    here, *elsewhere = addresses_of(listening, token)
     _say(f"open {here}  (Ctrl-C ends it)")
     for address in elsewhere:
         _say(f"from another machine: {address}")

@@ -35,7 +35,7 @@ def open_pattern_store(
 
 
 def kept_budget(folder: RunFolder, collection: str) -> int | None:
-    """Tokens of forward passes a unit, as they were for the first patterns of a collection."""
+    """Tokens of forward passes a unit, as they were last for the patterns of a collection."""
     if not folder.patterns.exists():
         return None
     with PatternStore(folder.patterns, "", "", read_only=True) as kept:

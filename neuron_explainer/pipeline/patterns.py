@@ -74,7 +74,7 @@ def require_store(records: RecordSource) -> NeuronStore:
 
 
 def pattern_plan(spec: RunSpec, store: NeuronStore, folder: RunFolder) -> PatternPlan:
-    """Some units, when no budget is named: with the one that the folder's first patterns had, so
+    """Some units, when no budget is named: with the one that the folder's last patterns had, so
     that more of them later are searched alike. All of them keep to what all may take."""
     budget = None
     if spec.pattern_tokens is None and spec.neurons_wanted is not None:

@@ -18,7 +18,7 @@ from neuron_explainer.published.locations import find_dataset
 from neuron_explainer.published.record_source import PublishedSource
 from neuron_explainer.stores.neuron_store import NeuronStore
 from neuron_explainer.stores.record_source import RecordSource
-from neuron_explainer.stores.store_manifest import holds_store
+from neuron_explainer.stores.store_manifest import MANIFEST, holds_store
 
 RECORDS = "records"
 PUBLISHED = "published"
@@ -41,6 +41,16 @@ def open_records(folder: RunFolder) -> RecordSource:
             "on; name another --run"
         )
     return store
+
+
+def find_manifest(folder: RunFolder) -> Path | None:
+    """The file that is another one once the records are; None: published ones stay as they are."""
+    choices = read_elsewhere(folder)
+    if choices is None:
+        return folder.store / MANIFEST
+    if choices[RECORDS] == PUBLISHED:
+        return None
+    return RunFolder(Path(choices[RECORDS])).store / MANIFEST
 
 
 def has_records(folder: RunFolder) -> bool:

@@ -14,7 +14,7 @@ from neuron_explainer.pipeline.archives import default_archive, open_archive
 from neuron_explainer.pipeline.awaited_records import AwaitedRecords
 from neuron_explainer.pipeline.folder import RunFolder
 from neuron_explainer.pipeline.kept_patterns import open_kept_patterns
-from neuron_explainer.pipeline.records import has_records, open_records
+from neuron_explainer.pipeline.records import find_manifest, has_records, open_records
 from neuron_explainer.pipeline.shard_status import read_shards
 from neuron_explainer.pipeline.view_published import (
     PublishedClaims,
@@ -32,7 +32,6 @@ from neuron_explainer.stores.pattern_store import PatternStore
 from neuron_explainer.stores.record_source import RecordSource
 from neuron_explainer.stores.result_rows import ResultRows
 from neuron_explainer.stores.sqlite_file import is_writable
-from neuron_explainer.stores.store_manifest import MANIFEST
 from neuron_explainer.viewer.sources import KEYS, RunClaims, ViewSource
 
 
@@ -42,7 +41,7 @@ def open_sources(
     """Of the runs in their order, then of the archive; StoreError for what is not there."""
     if len(runs) + (published is not None) > len(KEYS):
         raise UsageError(f"at most {len(KEYS)} runs are viewed at once")
-    paths = [run.path.absolute() for run in runs]
+    paths = [run.path.resolve() for run in runs]
     for path in paths:
         if paths.count(path) > 1:
             raise UsageError(f"{path} is given twice; view another run beside it")
@@ -83,7 +82,7 @@ def run_source(key: str, title: str, folder: RunFolder) -> ViewSource:
         records,
         _own_folder(folder.path),
         watched=(folder.results, Path(f"{folder.results}-wal")),
-        records_file=folder.store / MANIFEST,
+        records_file=find_manifest(folder),
         open_rows=lambda: ResultRows(folder.results),
         read_claims=RunClaims(folder.results, open_patterns),
         read_imported=read_imported,

@@ -11,8 +11,10 @@ that put it there; a document is never replaced, the mark that there is none giv
 
 from __future__ import annotations
 
+import sqlite3
 import zlib
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
@@ -21,7 +23,7 @@ from neuron_explainer.errors import StoreError
 from neuron_explainer.published.locations import DocumentId, Kind
 from neuron_explainer.records.neuron import NeuronId
 from neuron_explainer.stores.closing import Closing
-from neuron_explainer.stores.sqlite_file import SqliteFile
+from neuron_explainer.stores.sqlite_file import BUSY_S, SqliteFile, reader_mode
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS documents (
@@ -45,6 +47,7 @@ INSERT INTO documents (
     fetched_at = excluded.fetched_at, document = excluded.document
 WHERE document IS NULL
 """
+IS_ARCHIVE = "SELECT 1 FROM sqlite_master WHERE name = 'documents'"
 LEVEL = 4
 """Of zlib."""
 
@@ -74,11 +77,17 @@ class Archive(Closing):
         """read_only: it must be there, and may be on a disk that cannot be written."""
         if read_only and not path.is_file():
             raise StoreError(f"no archive {path}; run jobs/download.py first")
-        if path.is_file():
-            _require_archive(path, may_be_empty=not read_only)
+        if not read_only and path.is_file():
+            _require_archive(path)
         self.path = path
         self.is_read_only = read_only
         self._file = SqliteFile(path, SCHEMA, BIRTH, read_only=read_only)
+        try:
+            if read_only and not self._file.execute(IS_ARCHIVE):
+                raise _no_archive(path)
+        except StoreError:
+            self.close()
+            raise
 
     def close(self) -> None:
         self._file.close()
@@ -158,13 +167,22 @@ class Archive(Closing):
                 yield DocumentId(dataset, Kind(kind), NeuronId(layer_index, neuron_index))
 
 
-def _require_archive(path: Path, *, may_be_empty: bool) -> None:
-    """StoreError for the file of another program, or of another kind: it is not written to."""
-    file = SqliteFile(path, read_only=True)
-    tables = {name for (name,) in file.execute("SELECT name FROM sqlite_master")}
-    file.close()
-    if "documents" not in tables and (tables or not may_be_empty):
-        raise StoreError(f"{path} is no archive of published documents, as jobs/download.py makes")
+def _require_archive(path: Path) -> None:
+    """StoreError for the file of another program, or of another kind: it is left as it is."""
+    is_closed = not Path(f"{path}-wal").exists()
+    uri = f"{path.absolute().as_uri()}?mode={reader_mode(path, is_closed=is_closed)}"
+    try:
+        with closing(sqlite3.connect(uri, uri=True, timeout=BUSY_S)) as file:
+            is_empty = not file.execute("SELECT 1 FROM sqlite_master").fetchall()
+            is_archive = file.execute(IS_ARCHIVE).fetchall()
+    except sqlite3.Error as error:
+        raise StoreError(f"{path}: {error}; name an archive, or move the file away") from error
+    if not is_empty and not is_archive:
+        raise _no_archive(path)
+
+
+def _no_archive(path: Path) -> StoreError:
+    return StoreError(f"{path} is no archive of published documents, as jobs/download.py makes")
 
 
 def _key(which: DocumentId) -> tuple[str, str, int, int]:

@@ -3,7 +3,7 @@
     contexts        the contexts whose means are kept, once: (row, 3) token ids
     unit_contexts   one row a unit: its context means
     unit_patterns   one row a unit: its patterns
-    budgets         one row a collection: the budget of its first search, where none was named
+    budgets         one row a collection: the budget of the last search that was named none
 
 Rows name the fingerprint of the choices that made them: context means serve every budget of a
 search. One unit is read without the rest.
@@ -72,9 +72,9 @@ class PatternStore(Closing):
         self._file.close()
 
     def keep_budget(self, collection: str, n_tokens: int) -> None:
-        """The first one stays. n_tokens: of forward passes a unit."""
+        """In place of an earlier one. n_tokens: of forward passes a unit."""
         values = (collection, n_tokens)
-        self._file.execute("INSERT INTO budgets VALUES (?, ?) ON CONFLICT DO NOTHING", values)
+        self._file.execute("INSERT OR REPLACE INTO budgets VALUES (?, ?)", values)
 
     def kept_budget(self, collection: str) -> int | None:
         rows = self._select("SELECT n_tokens FROM budgets WHERE collection = ?", collection)

@@ -136,11 +136,11 @@ def unlike(one: Manifest, other: Manifest) -> str | None:
 
 
 def unlike_texts(one: Manifest, other: Manifest) -> str | None:
-    """Why a difference need not be the method's; None: both were scored on the same windows."""
+    """Why a difference need not be the method's; None: both are of one collection."""
     if one.fingerprint == other.fingerprint:
         return None
     return (
-        "These were made from two collections, and scored on different windows: a difference may "
+        "These are of two collections, and may be scored on different windows: a difference may "
         "be that of the text."
     )
 

@@ -65,7 +65,7 @@ class Listed:
     hint: str | None = None
     """Why nothing can fit the selection; None: something might."""
     version: int = 0
-    """Of the index: pages of one version are of one list."""
+    """Of the index, as long as the server runs: it grows when the list may be another one."""
 
 
 def make_router(state: State) -> APIRouter:
@@ -164,6 +164,7 @@ def read_list(state: State, served: Served, selection: Selection, place: int, n:
     """A page of a list, from a place on."""
     layers = tuple(served.source.records.manifest.layers)
     keeper = state.keepers[served.source.key]
+    version = keeper.version  # what is read then is of this one, or newer
     with state.rows(served.source.key, selection.method) as (rows, method):
         if rows is None or method is None:
             return Listed(selection, None, (), (), 0, place, has_more=False, layers=layers)
@@ -174,13 +175,13 @@ def read_list(state: State, served: Served, selection: Selection, place: int, n:
             hits = rows.search(method, selection, place, n)
             return Listed(
                 selection, method, methods, hits.rows, len(hits.rows), place, hits.has_more, hits,
-                options, layers, hint, keeper.version,
+                options, layers, hint, version,
             )  # fmt: skip
         found = tuple(rows.at(method, selection, place, n))
         n_rows = keeper.count(rows, method, selection)
         return Listed(
             selection, method, methods, found, n_rows, place, place + len(found) < n_rows,
-            options=options, layers=layers, hint=hint, version=keeper.version,
+            options=options, layers=layers, hint=hint, version=version,
         )  # fmt: skip
 
 

@@ -64,10 +64,10 @@ class Selection:
     def query(self, **changes: object) -> dict[str, str]:
         """For an address; what is as it is when not said is left out.
 
-        Lists differ in what order they have when none is said: it is said wherever they may.
+        The order always is, as lists differ in what it is otherwise.
         """
         changed = replace(self, **changes)  # type: ignore[arg-type]
-        always = {"sort": bool(changed.q), "desc": changed.sort not in BY_UNIT}
+        always = {"sort": True, "desc": changed.sort not in BY_UNIT}
         pairs = ((f.name, getattr(changed, f.name), f.default) for f in fields(self))
         return {
             name: _written(value)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from urllib.parse import urlencode
 
 import uvicorn
 from fastapi import FastAPI
@@ -31,14 +32,15 @@ def bind(host: str, port: int) -> socket.socket:
     return listening
 
 
-def addresses_of(listening: socket.socket) -> list[str]:
+def addresses_of(listening: socket.socket, token: str | None = None) -> list[str]:
     """`http://127.0.0.1:8000/`, for a browser on this machine; then one for others, by this
-    machine's name, where it listens at all of its addresses."""
+    machine's name, where it listens at all of its addresses. token: that they ask for."""
     host, port = listening.getsockname()[:2]
     names = [f"[{host}]" if ":" in host else host]
     if host in EVERY_ADDRESS:
         names = ["localhost", socket.gethostname()]
-    return [f"http://{name}:{port}/" for name in names]
+    query = "" if token is None else f"?{urlencode({'token': token})}"
+    return [f"http://{name}:{port}/{query}" for name in names]
 
 
 class ViewServer(uvicorn.Server):

@@ -117,7 +117,8 @@ class ViewSource:
     @property
     def is_gone(self) -> bool:
         """Whether nothing of it is there any more."""
-        return not any(path.exists() for path in (self.folder, *self.watched))
+        own = () if self.records_file is None else (self.records_file,)
+        return not any(path.exists() for path in (self.folder, *self.watched, *own))
 
     def has(self, neuron_id: NeuronId) -> bool:
         """Whether the unit is in the records, or something is said of it."""

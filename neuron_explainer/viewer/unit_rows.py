@@ -196,7 +196,7 @@ class UnitRows(Closing):
         """Every row of the list, at most n at a time; of a search by relevance, as `search`."""
         if selection.q and selection.sort == RELEVANCE:
             ids = self._look_for([method], selection, MOST_RANKED).hits
-            yield from (self._by_ids(ids[i : i + n]) for i in range(0, len(ids), n))
+            yield from ([*self._by_ids(ids[i : i + n]).values()] for i in range(0, len(ids), n))
             return
         cursor: str | None = None
         while True:
@@ -210,7 +210,7 @@ class UnitRows(Closing):
         found = self._look_for([method], selection, place + n + 1)
         rows = self._by_ids(found.hits[place : place + n])
         has_more = len(found.hits) > place + n
-        return SearchHits(tuple(rows), found.words, found.left_out, has_more)
+        return SearchHits(tuple(rows.values()), found.words, found.left_out, has_more)
 
     def search_beside(
         self, method: Method | None, selection: Selection, n: int
@@ -221,7 +221,7 @@ class UnitRows(Closing):
             return []
         ids = self._look_for([*methods.values()], selection, n).hits
         of = dict(self._select(_methods_of(len(ids)), ids))
-        return [(methods[of[i]], row) for i, row in zip(ids, self._by_ids(ids), strict=True)]
+        return [(methods[of[i]], row) for i, row in self._by_ids(ids).items() if i in of]
 
     def of_units(self, method: Method, neuron_ids: Sequence[NeuronId]) -> list[UnitRow]:
         """Of those that have a row, in the order of the units."""
@@ -294,11 +294,11 @@ class UnitRows(Closing):
         with self._naming():
             return search(self._connection, selection.q, filters, limit=limit)
 
-    def _by_ids(self, ids: Sequence[int]) -> list[UnitRow]:
-        """In the order of the ids."""
+    def _by_ids(self, ids: Sequence[int]) -> dict[int, UnitRow]:
+        """In the order of the ids, without those that have gone meanwhile."""
         query = f"{READ} WHERE id IN ({', '.join('?' * len(ids))})"
         rows = {row[0]: _row(row) for row in self._select(query, ids)}
-        return [rows[i] for i in ids]
+        return {i: rows[i] for i in ids if i in rows}
 
     def _read(self, rest: str, values: Sequence[Any]) -> list[UnitRow]:
         return [_row(row) for row in self._select(f"{READ} {rest}", values)]

@@ -238,9 +238,12 @@ def test_a_list_that_changes_while_one_scrolls_is_read_anew(
     lists = open_changing_table(viewer, page)
     expect(page.locator("#count")).to_have_text("300 neurons")
     expect(row_link(page, 2)).to_have_text("0:0")
-    lists.change(n_rows=250)
-    page.locator("#rows").evaluate("box => box.scrollTop = 5_000")  # px, on the second page
+    lists.change(n_rows=250, is_other=False)  # while the index is being made
+    page.locator("#rows").evaluate("box => box.scrollTop = 9_500")  # px, on the third page
     expect(page.locator("#count")).to_have_text("250 neurons")
+    lists.change(n_rows=200)
+    page.locator("#rows").evaluate("box => box.scrollTop = 5_000")  # px, on the second page
+    expect(page.locator("#count")).to_have_text("200 neurons")
     page.locator("#rows").evaluate("box => box.scrollTop = 0")
     expect(row_link(page, 2)).to_have_text("1:0")
 
@@ -308,6 +311,22 @@ def test_a_favourite_is_kept_with_the_run(
     page.keyboard.press("f")
     expect(star).to_have_attribute("aria-pressed", "false")
     assert viewer.read_json("/favourites.json")["units"] == []
+
+
+def test_every_press_of_the_star_counts_and_one_in_vain_is_told(
+    viewer: ViewerProcess, open_page: OpenPage, neuron_ids: list[NeuronId]
+) -> None:
+    page = open_page(viewer.address + unit_address(neuron_ids[2]), failing=("favourites",))
+    star = page.get_by_role("button", name="favourite")
+    page.keyboard.press("f")
+    page.keyboard.press("f")
+    expect(page.locator("#done")).to_have_text("taken off the list")
+    expect(star).to_have_attribute("aria-pressed", "false")
+    assert viewer.read_json("/favourites.json")["units"] == []
+    page.route("**/favourites", lambda route: route.abort())
+    page.keyboard.press("f")
+    expect(page.locator("#done")).to_have_text("not kept: the viewer does not answer")
+    expect(star).to_have_attribute("aria-pressed", "false")
 
 
 def test_lists_of_ones_own_are_named_and_changed_on_the_pages(

@@ -35,9 +35,10 @@ class ChangingLists:
         self._n_rows = n_rows
         self._version = 0
 
-    def change(self, n_rows: int) -> None:
+    def change(self, n_rows: int, *, is_other: bool = True) -> None:
+        """is_other: than the one before, and not a part of the same."""
         self._n_rows = n_rows
-        self._version += 1
+        self._version += is_other
 
     def answer(self, route: Route) -> None:
         first = int(parse_qs(urlsplit(route.request.url).query)["at"][0])

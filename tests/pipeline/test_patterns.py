@@ -277,6 +277,16 @@ def test_all_neurons_keep_to_the_budget_of_all_whatever_was_found_before(
         assert lack_patterns(of_all, store, folder, UNITS[:2])
 
 
+def test_all_neurons_between_some_and_some_leave_one_budget(
+    spec: RunSpec, folder: RunFolder
+) -> None:
+    store, free = NeuronStore(folder.store), replace(spec, pattern_tokens=None)
+    for neurons, n in (("2", 2), ("all", 3)):
+        find_patterns(replace(free, neurons=neurons), store, folder, UNITS[:n], ignore)
+    of_all = pattern_plan(replace(free, neurons="all"), store, folder)
+    assert pattern_plan(replace(free, neurons="3"), store, folder) == of_all
+
+
 def test_some_neurons_after_all_have_the_budget_of_all(spec: RunSpec, folder: RunFolder) -> None:
     store, free = NeuronStore(folder.store), replace(spec, pattern_tokens=None)
     find_patterns(free, store, folder, UNITS[:3], ignore)

@@ -10,6 +10,7 @@ from starlette.testclient import TestClient
 
 from neuron_explainer.errors import StoreError, UsageError
 from neuron_explainer.pipeline.folder import RunFolder
+from neuron_explainer.pipeline.records import run_choices
 from neuron_explainer.pipeline.spec import RunSpec
 from neuron_explainer.pipeline.view_asked import ask_published
 from neuron_explainer.pipeline.view_hooks import PublishedSubject, Subject, published_hooks
@@ -115,6 +116,15 @@ def test_an_archive_is_shown_with_its_scores_windows_and_simulations(tmp_path: P
     )
     assert client.get(f"/layers/{IDS[4].layer_index}/neurons/0").status_code == 404
 
+    assert "the neuron’s largest activation on record" in page
+
+    without = DocumentId(DATASET, Kind.EXPLANATIONS, IDS[3])
+    with Archive(path) as archive:  # an explanation whose record is not there
+        archive.add(without, encode(plain_explained(IDS[3], " words.")), SOURCE)
+    page = client.get(f"/layers/{IDS[3].layer_index}/neurons/{IDS[3].neuron_index}").text
+    assert "the largest activation in these windows" in page
+    assert "on record<" not in page
+
     add_documents(path, IDS[3:])  # a download that goes on
     state_of(client).update()
     assert client.get("/table.json").json()["n_rows"] == len(IDS)
@@ -179,6 +189,15 @@ def test_a_run_and_what_was_published_are_compared(run: RunFolder, tmp_path: Pat
     assert found["comparison"]["n_units"] == 2
     assert found["comparison"]["baseline_mean"] == pytest.approx(PUBLISHED_SCORE)
     assert client.get("/s/b/layers/9/neurons/6").status_code == 200
+
+
+def test_records_are_watched_where_they_lie(run: RunFolder, tmp_path: Path) -> None:
+    asking = RunFolder(tmp_path / "asking")
+    asking.path.mkdir()
+    asking.claim(run_choices(run))
+    sources = open_sources([run, asking], None, DATASET)
+    assert [source.records_file for source in sources] == [run.store / "store.json"] * 2
+    assert (run.store / "store.json").exists()
 
 
 def test_folders_that_are_called_the_same_are_told_apart(tmp_path: Path) -> None:

@@ -123,14 +123,32 @@ def test_a_file_that_is_no_archive_is_named(path: Path) -> None:
 
 
 @pytest.mark.parametrize("read_only", [False, True])
-def test_a_database_of_something_else_is_left_as_it_is(path: Path, read_only: bool) -> None:
+@pytest.mark.parametrize("is_wal", [False, True])
+def test_a_database_of_something_else_is_left_as_it_is(
+    path: Path, read_only: bool, is_wal: bool
+) -> None:
     with closing(sqlite3.connect(path)) as file:
+        if is_wal:
+            file.execute("PRAGMA journal_mode = WAL")
         file.execute("CREATE TABLE mine (x)")
     before = path.read_bytes()
     with pytest.raises(StoreError, match="no archive of published documents"):
         Archive(path, read_only=read_only)
     assert path.read_bytes() == before
-    assert [one.name for one in path.parent.iterdir()] == [path.name]
+    if not read_only:
+        assert [one.name for one in path.parent.iterdir()] == [path.name]
+
+
+def test_an_empty_file_becomes_an_archive_and_an_older_one_gets_its_name(path: Path) -> None:
+    path.touch()
+    one = which(Kind.ACTIVATIONS)
+    with Archive(path) as archive:
+        archive.add(one, b"{}", HERE)
+    with closing(sqlite3.connect(path)) as file:
+        file.execute("DROP TABLE birth")
+    with Archive(path) as archive:
+        assert archive.name
+        assert archive.read(one) is not None
 
 
 def test_an_archive_that_is_not_there_is_not_made_by_a_reader(path: Path) -> None:

@@ -311,6 +311,17 @@ def test_what_may_be_asked_is_said_where_something_else_was(client: TestClient) 
     assert client.post("/favourites").json() == {"error": "Field required"}
 
 
+def test_a_unit_is_shown_where_the_index_cannot_be_read(tmp_path: Path) -> None:
+    write_run(tmp_path)
+    (tmp_path / "view.sqlite").write_bytes(b"no database" * 999)
+    with open_client(run_source(tmp_path)) as client:
+        answer = client.get("/layers/0/neurons/1")
+        assert answer.status_code == 200
+        assert "What is said of it" in answer.text
+        assert not [a for a in Page(answer.text).all("a") if a.get("rel") in ("prev", "next")]
+        assert client.get("/table").status_code == 503
+
+
 def test_a_unit_is_shown_where_lists_cannot_be_read(client: TestClient, tmp_path: Path) -> None:
     before = client.get("/layers/0/neurons/1").text
     (tmp_path / "one" / "view_favourites.sqlite").write_bytes(b"no database" * 999)

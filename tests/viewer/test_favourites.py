@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from html import unescape
 from pathlib import Path
 from urllib.parse import urlencode
@@ -97,6 +98,18 @@ def test_units_without_a_result_are_in_the_csv_file_too(tmp_path: Path) -> None:
         path = tmp_path / "list.csv"
         path.write_bytes(client.get("/favourites.csv").content)
     assert {*read_neuron_list(path)} == {UNIT, NeuronId(0, 1)}
+
+
+def test_a_star_is_kept_beside_a_collection_that_may_not_be_written(tmp_path: Path) -> None:
+    manifest = tmp_path / "run" / "store.json"
+    manifest.parent.mkdir()
+    manifest.touch()
+    cache = tmp_path / "cache" / "of the run"  # made when there is something to keep
+    source = replace(run_source(tmp_path / "run"), folder=cache, records_file=manifest)
+    with open_client(source) as client:
+        answer = client.post("/favourites", json={"layer": 1, "neuron": 3})
+    assert answer.json() == {"lists": ["favourites"]}
+    assert cache.exists()
 
 
 def test_nothing_is_kept_where_the_run_was(client: TestClient, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from starlette.routing import Route
 from starlette.testclient import TestClient
 
 from neuron_explainer.viewer.guard import COOKIE, LOOPBACK, Guard, policy
+from neuron_explainer.viewer.server import addresses_of, bind
 
 ORIGIN = "http://127.0.0.1:8000"
 
@@ -98,6 +99,16 @@ def test_the_token_is_taken_from_the_address_into_a_cookie() -> None:
     assert "httponly" in cookie
     assert "samesite=strict" in cookie
     assert asked.get(given.headers["location"]).status_code == 200
+
+
+@pytest.mark.parametrize("token", ["abc", "a+b/c==", "a&b#c", "p%41ss", 'a b;c"d'])
+def test_the_address_that_is_printed_opens_what_asks_for_the_token(token: str) -> None:
+    with bind("0.0.0.0", 0) as listening:
+        here, _ = addresses_of(listening, token)
+    asked = client(token=token, hosts=None)
+    given = asked.get(here.replace(here.partition("/?")[0], ORIGIN))
+    assert (given.status_code, given.headers["location"]) == (303, "/")
+    assert asked.get("/").status_code == 200
 
 
 def test_a_wrong_cookie_opens_nothing() -> None:

@@ -21,9 +21,9 @@ from neuron_explainer.errors import StoreError, UsageError
 from neuron_explainer.viewer.hooks import Hooks, LiveStatus, no_hooks
 from neuron_explainer.viewer.live_feed import LiveFeed, Seen
 from neuron_explainer.viewer.server import ViewServer, addresses_of, bind
+from tests.page import Page
 from tests.viewer.served_app import make_app, open_client
 from tests.viewer.served_fakes import HOSTILE, Asked, live
-from tests.viewer.test_try_routes import Page
 
 SOON_S = 0.001
 
@@ -262,3 +262,11 @@ def test_an_address_is_one_that_can_be_opened() -> None:
         here, elsewhere = addresses_of(listening)
     assert here == f"http://localhost:{port}/"
     assert elsewhere == f"http://{socket.gethostname()}:{port}/"
+
+
+def test_what_came_to_its_end_is_not_taken_for_what_was_stopped(tmp_path: Path) -> None:
+    for n_done, said in ((40, "explain came to its end"), (12, "it was at explain")):
+        watched = Watched(live(n_done, is_running=False))
+        reasons = {name: "x" for name in no_hooks("x").reasons if name != "status"}
+        hooks = Hooks(status=watched.read, reasons=reasons)
+        assert said in Page(open_client(tmp_path, {"a": hooks}).get("/live").text).text

@@ -24,8 +24,9 @@ def test_a_selection_reads_back_from_its_address() -> None:
         if sort == RELEVANCE and not words:
             continue
         selection = Selection(q=words, sort=sort, desc=desc)
-        for of_found in (RELEVANCE, UNIT):
-            assert parse_selection(selection.query(), of_found=of_found) == selection
+        for otherwise, of_found in product((UNIT, "score"), (RELEVANCE, UNIT)):
+            again = parse_selection(selection.query(), sort=otherwise, of_found=of_found)
+            assert again == selection
 
 
 def test_an_empty_address_is_everything() -> None:

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 from starlette.testclient import TestClient
 
-from neuron_explainer.errors import SubjectError
+from neuron_explainer.errors import SubjectError, UsageError
 from neuron_explainer.records.neuron import NeuronId
 from neuron_explainer.viewer.display import printable
 from neuron_explainer.viewer.hooks import Hooks, UnitReading, no_hooks
-from neuron_explainer.viewer.served import MAX_CHARS
+from neuron_explainer.viewer.served import MAX_CHARS, require_text
 from tests.page import Page
 from tests.viewer.served_app import open_client
 from tests.viewer.served_fakes import HOSTILE, N_UNITS, Asked
@@ -190,3 +190,10 @@ def test_a_model_that_cannot_be_loaded_is_the_answer_and_not_a_crash(tmp_path: P
     answer = client.get("/try", params={"text": TEXT, "unit": "1:4"})
     assert answer.status_code == 503
     assert "no such model on this machine" in Page(answer.text).text
+
+
+def test_spaces_around_a_text_that_is_read_are_part_of_it() -> None:
+    assert require_text("  lead \n", "text", as_it_is=True) == "  lead \n"
+    assert require_text("  lead \n", "explanation") == "lead"
+    with pytest.raises(UsageError, match="is empty"):
+        require_text(" \n", "text", as_it_is=True)

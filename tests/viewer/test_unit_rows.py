@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import random
+import sqlite3
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -169,6 +171,17 @@ def test_pages_of_a_search_are_parts_of_one_list(rows: UnitRows) -> None:
         parts = [rows.search(current(rows), selection, i, n) for i in range(0, len(whole.rows), n)]
         assert tuple(row for part in parts for row in part.rows) == whole.rows
         assert [part.has_more for part in parts] == [True] * (len(parts) - 1) + [False]
+
+
+def test_rows_that_go_while_a_search_is_read_are_left_out(rows: UnitRows, tmp_path: Path) -> None:
+    selection = Selection(q="time", sort=RELEVANCE)
+    whole = [row for page in rows.pages(current(rows), selection, 1) for row in page]
+    pages_left = rows.pages(current(rows), selection, 1)
+    assert next(pages_left) == whole[:1]
+    with closing(sqlite3.connect(tmp_path / "i.sqlite")) as file, file:
+        file.execute("DELETE FROM explanations")
+    assert [row for page in pages_left for row in page] == []
+    assert len(whole) > 2
 
 
 def test_neighbours_lead_through_all_units_and_back(rows: UnitRows) -> None:

@@ -76,7 +76,7 @@
     const promise = fetch(asked).then(async (answer) => {
       if (!answer.ok) throw new Error(String(answer.status));
       const found = await answer.json();
-      if (found.version !== version) forget(found);
+      if (found.version !== version || found.n_rows !== total) forget(found);
       pages.set(page, found.rows);
       draw();
     }).catch(() => pages.delete(page));
