@@ -113,7 +113,8 @@ def open_page(browser: Browser) -> Iterator[OpenPage]:
     yield open_one
     for page, watch in opened:
         watch.end(page.context)
-    assert [problem for _, watch in opened for problem in watch.problems] == []
+    problems = [problem for _, watch in opened for problem in watch.problems]
+    assert not problems, problems  # said here, as pytest says it of test files alone
 
 
 def watched_page(

@@ -79,6 +79,7 @@ def test_words_are_found_in_a_site_on_a_web_host(site: Path, open_page: OpenPage
         assert_is_for_everyone(page)
         hits.first.locator("th a").click()
         expect(page.get_by_role("heading", level=1)).to_contain_text(name)
+        page.wait_for_load_state()  # the host goes when the page has all that it asks for
 
 
 def offered(page: Page) -> set[str]:
