@@ -126,8 +126,12 @@ def explain(spec: RunSpec, folder: RunFolder, *, dry_run: bool) -> None:
 
 
 @app.command()
-@takes_spec(*(name for name in EXPLAIN_FIELDS if name != "evidence"), fresh=False, more=EVIDENCE)
-def revise(spec: RunSpec, folder: RunFolder, *, evidence: str) -> None:
+@takes_spec(
+    *(name for name in EXPLAIN_FIELDS if name != "evidence"),
+    fresh=False,
+    more={**EVIDENCE, **DRY_RUN},
+)
+def revise(spec: RunSpec, folder: RunFolder, *, evidence: str, dry_run: bool) -> None:
     """Test a run's explanations on new sentences, revise them, and score both versions.
 
     [dim]neuron-explainer revise --explainer openai:gpt-4o --neurons 20[/]
@@ -139,6 +143,11 @@ def revise(spec: RunSpec, folder: RunFolder, *, evidence: str) -> None:
 
     if evidence not in list(RevisionEvidence):
         raise UsageError(f"--evidence {evidence!r}: write {' or '.join(RevisionEvidence)}")
+    if dry_run:
+        from neuron_explainer.pipeline.revise_estimate import estimate_revise
+
+        _print_plain(estimate_revise(spec, folder, RevisionEvidence(evidence)).sentence())
+        return
     with ProgressDisplay(console) as display:
         summary = run_revise(spec, folder, RevisionEvidence(evidence), display)
     print_revisions(console, summary)

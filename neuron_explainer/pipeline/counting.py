@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from neuron_explainer.llm.capabilities import ALL_AT_ONCE, Capabilities, Capability
 from neuron_explainer.llm.chat_body import thinks_first
+from neuron_explainer.llm.messages import Completion, CompletionRequest
 from neuron_explainer.llm.openai_client import OPENAI_URL
 from neuron_explainer.llm.pieces import HfPieceTokenizer
 from neuron_explainer.llm.prices import Price, read_prices
@@ -31,8 +33,12 @@ ASSUMED = "assumed; nobody was asked"
 class CountingModels:
     """Tokenizers are read, weights are not. `tallies` fills as the models are asked."""
 
-    def __init__(self, spec: RunSpec) -> None:
+    def __init__(
+        self, spec: RunSpec, complete: Callable[[CompletionRequest], Completion] = any_completion
+    ) -> None:
+        """complete: what who wants a text is answered."""
         self._spec = spec
+        self._complete = complete
         self._prices = read_prices(None if spec.prices is None else Path(spec.prices))
         self._names: dict[str, ModelName] = {}
         self.tallies = Tallies()
@@ -40,7 +46,7 @@ class CountingModels:
     def text_model(self, name: ModelName, *, for_numbers: bool = False) -> TextModel:  # noqa: ARG002
         """Nothing is kept, so it does not matter for what."""
         is_batched = self._spec.batch and not name.is_local
-        client = CountingClient(self._tally(name, is_batched=is_batched), any_completion)
+        client = CountingClient(self._tally(name, is_batched=is_batched), self._complete)
         if not name.is_local:
             is_reasoning = self._spec.reasoning_effort is not None or thinks_first(name.model)
             return TextModel(client, True, is_reasoning, estimate_tokens, None)

@@ -153,6 +153,17 @@ async def estimate(
         if len(explanations) > 1:
             await rank_explanations(explanations, method.scorer, record)
         await method.scorer.score(explanations[0], record)
+    return scale_up(tallies, n_tried, n_units, find_price, speeds)
+
+
+def scale_up(
+    tallies: Tallies,
+    n_tried: int,
+    n_units: int,
+    find_price: Callable[[str], Price | None],
+    speeds: Mapping[str, Speed],
+) -> Estimate:
+    """What was counted for the units that were tried -> of all of them."""
     factor = n_units / n_tried if n_tried else 0.0
     by_model = {model: tally.scaled(factor) for model, tally in tallies.by_model.items()}
     return Estimate(

@@ -26,6 +26,7 @@ from neuron_explainer.pipeline.folder import RunFolder
 from neuron_explainer.pipeline.kept import read_explanations
 from neuron_explainer.pipeline.methods import (
     N_THOUGHT_TOKENS,
+    Models,
     check_method,
     explainer_name,
     make_scorer,
@@ -73,16 +74,12 @@ def run_revise(
 
     The summary is of the units that were done now.
     """
-    check_method(spec)
-    name = explainer_name(spec)
-    if name is None:
-        raise UsageError("revising takes a language model: name one with --explainer")
-    check_models(spec)
+    check_revising(spec)
     listen = ProgressFile(folder.progress, listen)
     with folder.locked(), Results(folder.results) as results:
         store = open_records(folder)
         spec = replace(spec, seed=read_subject_choices(folder).get("seed", spec.seed))
-        revised = _method_to_revise(results)
+        revised = method_to_revise(results)
         with OpenModels(spec, folder, listen) as models:
             job = _open(spec, folder, store, models, evidence, revised)
             results.use_method(job.fingerprint, job.choices)
@@ -91,6 +88,14 @@ def run_revise(
         report(folder)
         listen(ReportWritten(folder.report, is_final=True))
     return summarize_revisions(outcomes)
+
+
+def check_revising(spec: RunSpec, *, are_asked: bool = True) -> None:
+    """UsageError for choices that cannot be meant. are_asked: as `check_models` has it."""
+    check_method(spec)
+    if explainer_name(spec) is None:
+        raise UsageError("revising takes a language model: name one with --explainer")
+    check_models(spec, are_asked=are_asked)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +109,7 @@ class _Job:
     """Fingerprint of the method whose explanations are revised."""
 
 
-def _method_to_revise(results: Results) -> str:
+def method_to_revise(results: Results) -> str:
     """The current method; if it is a revision, the one it revises: none is revised twice."""
     current = results.current_method()
     choices = results.choices(current)
@@ -129,7 +134,7 @@ def _open(
         BASELINE: revised,
         BASELINE_LABEL: BEFORE,
     }
-    asked = _asked(spec, models)
+    asked = asked_model(spec, models)
     method = RevisionMethod(
         writer=SentenceWriter(asked),
         reviser=Reviser(asked),
@@ -142,7 +147,8 @@ def _open(
     return _Job(method, choices, fingerprint(choices), revised)
 
 
-def _asked(spec: RunSpec, models: OpenModels) -> AskedModel:
+def asked_model(spec: RunSpec, models: Models) -> AskedModel:
+    """Who writes sentences and revises; UsageError for a model that does not chat."""
     name = explainer_name(spec)
     assert name is not None
     model = models.text_model(name)
@@ -171,9 +177,17 @@ def _choose(
 ) -> list[tuple[NeuronId, Explanation]]:
     """The explanations to revise, of the chosen units that are not done yet."""
     done = results.finished(job.fingerprint)
-    explained = read_explanations(results, job.revised)
+    chosen = explained_units(spec, store, results, job.revised)
+    return [(neuron_id, explanation) for neuron_id, explanation in chosen if neuron_id not in done]
+
+
+def explained_units(
+    spec: RunSpec, store: RecordSource, results: Results, method: str
+) -> list[tuple[NeuronId, Explanation]]:
+    """The chosen units that a method explains, with what it says."""
+    explained = read_explanations(results, method)
     chosen = choose_neurons(spec.neurons, store.neuron_ids(), spec.seed)
-    return [(i, explained[i]) for i in chosen if i in explained and i not in done]
+    return [(neuron_id, explained[neuron_id]) for neuron_id in chosen if neuron_id in explained]
 
 
 async def _revise_all(

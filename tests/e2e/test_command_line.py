@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.e2e.command_lines import Call, assert_one_line
 from tests.e2e.processes import neuron_explainer
 
 SENTENCES = [
@@ -109,3 +110,21 @@ def test_a_mistake_is_one_clear_line(
     assert says in done.stderr
     assert done.stderr.count("\n") == 1
     assert "Traceback" not in done.stderr
+
+
+def test_a_dry_run_of_a_revision_takes_no_key_and_changes_nothing(
+    finished_run: Path, call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    command = ("revise", "--run", str(finished_run), "--explainer", "openai:gpt-4o-mini")
+    before = times_of(finished_run)
+    assert call(*command, "--dry-run").code == 0
+    assert times_of(finished_run) == before
+    assert_one_line(call(*command), 2, "OPENAI_API_KEY is not set")
+    assert_one_line(call(*command[:3], "--dry-run"), 2, "revising takes a language model")
+
+
+def times_of(folder: Path) -> dict[str, int]:
+    """When each file was changed, but for those that sqlite makes beside its own to read it."""
+    files = (path for path in folder.iterdir() if not path.name.endswith(("-wal", "-shm")))
+    return {path.name: path.stat().st_mtime_ns for path in files}

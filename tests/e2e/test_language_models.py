@@ -24,6 +24,7 @@ from neuron_explainer.pipeline.folder import RunFolder
 from neuron_explainer.pipeline.opening import make_lookup, open_method
 from neuron_explainer.pipeline.rescore import run_rescore
 from neuron_explainer.pipeline.revise import RevisionEvidence
+from neuron_explainer.pipeline.revise_estimate import estimate_revise
 from neuron_explainer.pipeline.run import estimate_run, run_collect, run_explain
 from neuron_explainer.pipeline.run_revise import run_revise
 from neuron_explainer.pipeline.spec import RunSpec
@@ -266,8 +267,18 @@ def test_revising_scores_both_versions_and_is_read_beside_what_it_revised(
     run_explain(replace(spec, neurons="7"), folder, ignore)
     with Results(folder.results, read_only=True) as results:
         before = units_by_id(results, results.current_method())
+    estimated = estimate_revise(spec, folder, RevisionEvidence.SENTENCES)
+    asked_before = len(server.log.entries)
     summary = run_revise(spec, folder, RevisionEvidence.SENTENCES, ignore)
     assert summary.n_revised >= 3
+    n_asked = len(server.log.entries) - asked_before
+    (tally,) = estimated.by_model.values()
+    assert estimated.n_units == 4
+    # Sentences and the revision; both versions on 20 windows and 5 sentences, of which the run has
+    # kept what the old version was simulated on.
+    assert n_asked <= tally.n_requests == 4 * (2 + 2 * (20 + 5))
+    assert n_asked >= 3 * (2 + 20 + 2 * 5)
+    assert estimated.cost_picousd is not None
     with Results(folder.results, read_only=True) as results:
         compared = summarize_method(results).comparison
         after = units_by_id(results, results.current_method())
