@@ -129,7 +129,7 @@ def view(
     from neuron_explainer.viewer.app import PageMakers, create_app
     from neuron_explainer.viewer.guard import LOOPBACK
 
-    if token is not None and not (token.isascii() and token.isprintable()):
+    if token is not None and not (token and token.isascii() and token.isprintable()):
         raise UsageError("--token takes letters, digits and signs of ASCII alone")
     folders = [RunFolder(path) for path in run or ([] if published else [DEFAULT_RUN])]
     sources = open_sources(folders, published, dataset)

@@ -93,7 +93,7 @@ def run_source(key: str, title: str, folder: RunFolder) -> ViewSource:
 def published_source(key: str, archive: Path, dataset: str) -> ViewSource:
     """The published records and explanations that an archive holds."""
     found = find_dataset(dataset)
-    if not archive.is_file():
+    if not archive.is_file() or not archive.stat().st_size:
         raise StoreError(f"no archive {archive}; run jobs/download.py first")
     with open_archive(archive, is_offline=False) as opened:  # an older one gets its name
         name = opened.name

@@ -47,7 +47,13 @@ INSERT INTO documents (
     fetched_at = excluded.fetched_at, document = excluded.document
 WHERE document IS NULL
 """
-IS_ARCHIVE = "SELECT 1 FROM sqlite_master WHERE name = 'documents'"
+COLUMNS = (
+    "dataset", "kind", "layer_index", "neuron_index", "source", "fetched_at", "document"
+)  # fmt: skip
+HAS_COLUMNS = (
+    f"SELECT count(*) = {len(COLUMNS)} FROM pragma_table_info('documents') "
+    f"WHERE name IN ({', '.join(map(repr, COLUMNS))})"
+)
 LEVEL = 4
 """Of zlib."""
 
@@ -83,7 +89,7 @@ class Archive(Closing):
         self.is_read_only = read_only
         self._file = SqliteFile(path, SCHEMA, BIRTH, read_only=read_only)
         try:
-            if read_only and not self._file.execute(IS_ARCHIVE):
+            if read_only and self._file.execute(HAS_COLUMNS) != [(1,)]:
                 raise _no_archive(path)
         except StoreError:
             self.close()
@@ -174,7 +180,7 @@ def _require_archive(path: Path) -> None:
     try:
         with closing(sqlite3.connect(uri, uri=True, timeout=BUSY_S)) as file:
             is_empty = not file.execute("SELECT 1 FROM sqlite_master").fetchall()
-            is_archive = file.execute(IS_ARCHIVE).fetchall()
+            is_archive = file.execute(HAS_COLUMNS).fetchall() == [(1,)]
     except sqlite3.Error as error:
         raise StoreError(f"{path}: {error}; name an archive, or move the file away") from error
     if not is_empty and not is_archive:

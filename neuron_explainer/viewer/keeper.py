@@ -54,8 +54,9 @@ class IndexKeeper:
         self._kept = KeptRows(self.path, is_over=True)
         self._clock = clock
         self._looked_s = float("-inf")
-        self._seen: tuple[object, ...] | None = None
+        self._seen: tuple[object, object] | None = None
         self._lock = threading.Lock()
+        self._looking = threading.Lock()
         self._thread: threading.Thread | None = None
 
     @property
@@ -69,15 +70,18 @@ class IndexKeeper:
 
     def refresh(self) -> None:
         """Begins to read what is new, unless that is under way."""
-        if self._clock() - self._looked_s < LOOK_EVERY_S or self._lock.locked():
-            return
-        self._looked_s = self._clock()
-        self._look_at_records()
-        if self._signature() == self._seen:
-            return
-        self.building = Building(0, 0)
-        self._thread = threading.Thread(target=self.update, name="index", daemon=True)
-        self._thread.start()
+        with self._looking:  # who comes meanwhile finds a thread that has been started
+            is_seldom = self._clock() - self._looked_s < LOOK_EVERY_S
+            if self._lock.locked() or (is_seldom and not self._is_index_gone()):
+                return
+            self._looked_s = self._clock()
+            self._look_at_records()
+            if self._signature() == self._seen:
+                return
+            self.building = Building(0, 0)
+            thread = threading.Thread(target=self.update, name="index", daemon=True)
+            thread.start()
+            self._thread = thread
 
     def settle(self) -> None:
         """`refresh`, and a moment's patience: a page that shows numbers has the newest."""
@@ -150,7 +154,12 @@ class IndexKeeper:
         self._records = self._records or found
         self.are_records_others = found != self._records
 
-    def _signature(self) -> tuple[object, ...]:
+    def _is_index_gone(self) -> bool:
+        """Since it was last looked at."""
+        was_there = self._seen is not None and self._seen[1] is not None
+        return was_there and identity_of(self.path) is None
+
+    def _signature(self) -> tuple[object, object]:
         """Of the results, and of the index, which may be moved away to be made again."""
         return self._results(), identity_of(self.path)
 

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from neuron_explainer.errors import StoreError
 from neuron_explainer.viewer.searches import Searches
 from neuron_explainer.viewer.selection import Selection
 from neuron_explainer.viewer.unit_rows import Method, UnitRows
@@ -48,10 +49,17 @@ class KeptRows:
         if rows is None:
             yield None
             return
+        is_sound = True
         try:
             yield rows
+        except StoreError:
+            is_sound = False  # another connection may do what this one cannot
+            raise
         finally:
-            self._take_back(rows)
+            if is_sound:
+                self._take_back(rows)
+            else:
+                rows.close()
 
     def count(self, rows: UnitRows, method: Method, selection: Selection) -> int:
         """Rows of a selection."""

@@ -9,7 +9,7 @@ import pytest
 from tests.e2e.command_lines import Call, assert_one_line
 
 
-@pytest.mark.parametrize("token", ["日本", "a\nb", "\x7f"])
+@pytest.mark.parametrize("token", ["", "日本", "a\nb", "\x7f"])
 def test_a_token_that_no_address_could_carry_is_refused(call: Call, token: str) -> None:
     assert_one_line(call("view", "--token", token), 2, "--token takes letters")
 

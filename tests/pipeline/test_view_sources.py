@@ -228,5 +228,8 @@ def test_what_is_not_there_is_said(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="given twice"):
         open_sources([RunFolder(tmp_path / "a"), RunFolder(tmp_path / "a")], None, DATASET)
     (tmp_path / "a.sqlite").touch()
+    with pytest.raises(StoreError, match="no archive"):
+        open_sources([], tmp_path / "a.sqlite", DATASET)
+    assert (tmp_path / "a.sqlite").stat().st_size == 0
     with pytest.raises(UsageError, match="gpt2-xl"):
         open_sources([], tmp_path / "a.sqlite", "gpt9")

@@ -130,7 +130,7 @@ def test_a_database_of_something_else_is_left_as_it_is(
     with closing(sqlite3.connect(path)) as file:
         if is_wal:
             file.execute("PRAGMA journal_mode = WAL")
-        file.execute("CREATE TABLE mine (x)")
+        file.execute("CREATE TABLE documents (document)")  # of another program
     before = path.read_bytes()
     with pytest.raises(StoreError, match="no archive of published documents"):
         Archive(path, read_only=read_only)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import count
@@ -60,6 +61,49 @@ def test_an_index_that_is_moved_away_is_made_again(keeper: IndexKeeper, tmp_path
     keeper.path.rename(tmp_path / "away")
     assert n_rows(keeper) is None
     look(keeper)
+    assert n_rows(keeper) == len(UNITS)
+
+
+def test_an_index_that_is_gone_is_looked_at_at_once(tmp_path: Path) -> None:
+    write_run(tmp_path)
+    keeper = IndexKeeper(run_source(tmp_path), clock=lambda: 1.0)  # no time goes by
+    look(keeper)
+    keeper.path.rename(tmp_path / "away")
+    look(keeper)
+    assert n_rows(keeper) == len(UNITS)
+
+
+def test_who_comes_as_an_index_is_begun_waits_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_run(tmp_path)
+    keeper = IndexKeeper(run_source(tmp_path))
+    begun, go_on, failed = threading.Event(), threading.Event(), []
+    start = threading.Thread.start
+
+    def start_late(thread: threading.Thread) -> None:
+        if thread.name == "index":
+            begun.set()
+            assert go_on.wait(10)
+        start(thread)
+
+    def settle() -> None:
+        try:
+            keeper.settle()
+        except RuntimeError as error:
+            failed.append(error)
+
+    monkeypatch.setattr(threading.Thread, "start", start_late)
+    readers = [threading.Thread(target=settle) for _ in range(2)]
+    readers[0].start()
+    assert begun.wait(10)
+    readers[1].start()
+    readers[1].join(0.2)  # as far as it comes before the index is begun
+    go_on.set()
+    for reader in readers:
+        reader.join()
+    keeper.wait()
+    assert failed == []
     assert n_rows(keeper) == len(UNITS)
 
 

@@ -120,3 +120,15 @@ def test_an_index_that_was_moved_away_is_not_read(keeper: IndexKeeper, tmp_path:
     with kept.lend() as found:
         assert found is not None and found is not rows
         assert found.methods()
+
+
+def test_rows_that_failed_are_not_lent_again(keeper: IndexKeeper) -> None:
+    with keeper.rows() as sound:
+        assert sound is not None
+    with pytest.raises(StoreError), keeper.rows() as failing:
+        assert failing is sound
+        failing.select("SELECT no_such_column FROM methods")
+    with keeper.rows() as other:
+        assert other is not None
+        assert other is not sound
+        assert other.methods()
