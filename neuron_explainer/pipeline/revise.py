@@ -35,6 +35,8 @@ from neuron_explainer.scoring.simulation import SimulationScorer
 
 FALSE_POSITIVE_SHARE = "false_positive_share"
 MAX_CONCURRENT = 16
+N_SENTENCES = 10
+"""Published: five to revise by and five to score on."""
 ReadActivations: TypeAlias = Callable[[NeuronId, Sequence[str]], Sequence[ActivationRecord | None]]
 """One record a text, None for a text of which no position counts; may block."""
 
@@ -58,8 +60,7 @@ class RevisionMethod:
     scorer: SimulationScorer
     """Scores both versions; its train split is what the reviser is shown."""
     evidence: RevisionEvidence = RevisionEvidence.SENTENCES
-    n_sentences: int = 10
-    """Published: 10, five to revise by and five to score on."""
+    n_sentences: int = N_SENTENCES
     seed: int = 0
     """Of the random evidence; joined with the unit's id, so the order of units plays no part."""
     purpose: str = "revision"

@@ -24,6 +24,7 @@ from neuron_explainer.pipeline.folder import RunFolder
 from neuron_explainer.pipeline.methods import make_scorer, make_simulator, resolve_simulation
 from neuron_explainer.pipeline.records import open_records, read_subject_choices
 from neuron_explainer.pipeline.revise import (
+    N_SENTENCES,
     RevisionEvidence,
     RevisionMethod,
     revise_explanation,
@@ -38,9 +39,6 @@ from neuron_explainer.pipeline.spec import RunSpec
 from neuron_explainer.records.explanation import Explanation
 from neuron_explainer.records.neuron import ActivationRecord, NeuronId, NeuronRecord
 from neuron_explainer.stores.results import Results
-
-N_SENTENCES = 10
-"""Of an answer; as many as are asked for."""
 
 
 def estimate_revise(spec: RunSpec, folder: RunFolder, evidence: RevisionEvidence) -> Estimate:
@@ -66,7 +64,6 @@ def estimate_revise(spec: RunSpec, folder: RunFolder, evidence: RevisionEvidence
         read_activations=_active_at_the_end,
         scorer=make_scorer(spec, simulator),
         evidence=evidence,
-        n_sentences=N_SENTENCES,
         seed=spec.seed,
     )
     some = [chosen[i] for i in some_of(chosen)]
